@@ -1,0 +1,376 @@
+"""Photometric stereo: a stack of frames under known lights becomes normals and albedo.
+
+Model (Woodham 1980): a matte facet of albedo ρ and unit normal n seen under zone k of unit direction l_k and strength s_k
+reads I_k = s_k ρ (n·l_k). With b = ρ n the least-squares solution is b = (LᵀL)⁻¹Lᵀ J, where J_k is the corrected
+intensity: dark subtracted, then divided by the zone's strength, or multiplied by its flat-field gain
+G_k = (l_k·n_table)/white_k, which also removes the lateral fall-off of a light at a finite distance.
+
+The order of corrections is fixed: dark → saturation and shadow flags on *raw* values → flat field → solve.
+
+All zones are used wherever they agree with one Lambertian facet. A zone is left out only on evidence:
+it is saturated; it is dark (attached or cast shadow); or the zones contradict each other by more than the noise and one of
+them stands clearly apart from the rest (a highlight above, a shadow below). See ``_photometric_kernels.solve_pixel``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntFlag
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rakelight.arrays import check_array, check_same_shape
+from rakelight.errors import CalibrationError, InputError
+from rakelight.reconstruction import _photometric_kernels as kernels
+
+FRAME_DTYPES = ("uint8", "uint16", "float32")
+
+
+class Flag(IntFlag):
+    """Bits of the per-pixel ``flags`` map (uint8)."""
+
+    SATURATED = 1  #: a raw value at or above the saturation level
+    SHADOWED = 2  #: a zone dark: attached or cast shadow
+    OUTLIER = 4  #: a zone left out because the others contradict it (highlight, cast shadow)
+    RESOLVED = 8  #: solved from a subset of the zones
+    WEAK = 16  #: fewer than three trustworthy zones, or a normal facing away: direction is a guess
+    NOT_SOLVABLE = 32  #: no normal (NaN): dark or saturated everywhere
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What counts as evidence against a zone.
+
+    Attributes
+    ----------
+    saturation : float
+        Fraction of full scale at and above which a raw value counts as saturated.
+    shadow : float
+        Fraction of full scale; a raw value at most this far above dark counts as shadowed.
+    shadow_ratio : float
+        A corrected value below this fraction of the second brightest zone counts as shadowed (the second
+        brightest, since a highlight raises the brightest at will).
+    disagreement : float
+        Relative residual ‖J − L b‖/‖J‖ above which a zone standing apart is looked for.
+    standing_apart : float
+        Ratio by which the brightest (or darkest) zone must differ from its neighbour in size to be called an outlier.
+    """
+
+    saturation: float = 0.98
+    shadow: float = 0.004
+    shadow_ratio: float = 0.01
+    disagreement: float = 0.05
+    standing_apart: float = 1.5
+
+    def __post_init__(self) -> None:
+        for name in ("saturation", "shadow", "shadow_ratio", "disagreement"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise InputError(f"threshold {name} = {value}; allowed: 0 to 1", code="photometric.threshold")
+        if self.standing_apart < 1:
+            raise InputError(
+                f"threshold standing_apart = {self.standing_apart}; allowed: 1 or more", code="photometric.threshold"
+            )
+
+
+DEFAULT_THRESHOLDS = Thresholds()
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """What is undone in every frame before the solve; the default undoes nothing.
+
+    Attributes
+    ----------
+    dark : (H, W) uint8, uint16 or float32, or None
+        Dark frame; DN = ``dark`` × ``dark_scale``.
+    dark_scale : float
+        DN per unit of ``dark``.
+    gains : (K, H, W) uint16 or float32, or None
+        Flat-field gain of every zone; factor = ``gains[k]`` × ``gain_scales[k]``.
+    gain_scales : (K,) float, or None
+        Factor per unit of ``gains``; without ``gains`` a plain factor per zone (1 / strength).
+    """
+
+    dark: NDArray[np.generic] | None = None
+    dark_scale: float = 1.0
+    gains: NDArray[np.generic] | None = None
+    gain_scales: NDArray[np.floating] | None = None
+
+
+@dataclass(frozen=True)
+class PhotometricResult:
+    """Normals and what goes with them, on the pixels of the frames.
+
+    Attributes
+    ----------
+    planar : (3, H, W) float32
+        Unit normals, viewer frame (x right, y up, z towards the camera), NaN where not solvable.
+    albedo : (H, W) float32
+        Length of b: reflectance relative to the white plane with a flat field, else in DN per unit strength. 0 where not solvable.
+    flags : (H, W) uint8
+        Bits of :class:`Flag`.
+    confidence : (H, W) float32
+        1 − ‖J − L b‖/‖J‖ over *all* zones: how well they agree with one Lambertian facet (for four zones the residual is
+        the null-vector redundancy |w·J|/‖J‖ with Lᵀw = 0). 0 where not solvable; NaN for three zones, which have no redundancy.
+    """
+
+    planar: NDArray[np.float32]
+    albedo: NDArray[np.float32]
+    flags: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
+
+    @property
+    def normals(self) -> NDArray[np.float32]:
+        """Unit normals as an (H, W, 3) view of ``planar``."""
+        return self.planar.transpose(1, 2, 0)
+
+    @property
+    def solved(self) -> NDArray[np.bool_]:
+        """(H, W) mask of the pixels that have a normal."""
+        return (self.flags & int(Flag.NOT_SOLVABLE)) == 0
+
+    def rows(self, first: int, last: int) -> PhotometricResult:
+        """Rows ``first`` to ``last`` as views, so that tiles can be solved in place."""
+        s = slice(first, last)
+        return PhotometricResult(self.planar[:, s], self.albedo[s], self.flags[s], self.confidence[s])
+
+
+def allocate(height: int, width: int) -> PhotometricResult:
+    """An unfilled result of the given size, to be passed as ``out`` and reused from part to part."""
+    return PhotometricResult(
+        np.empty((3, height, width), np.float32),
+        np.empty((height, width), np.float32),
+        np.empty((height, width), np.uint8),
+        np.empty((height, width), np.float32),
+    )
+
+
+def solve(
+    frames: Sequence[NDArray[np.generic]],
+    directions: NDArray[np.floating],
+    *,
+    corrections: Corrections | None = None,
+    full_scale: float | None = None,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    out: PhotometricResult | None = None,
+) -> PhotometricResult:
+    """Normals and albedo under distant lights (Woodham 1980), one pass over the pixels.
+
+    Parameters
+    ----------
+    frames : sequence of K (H, W) arrays, uint8, uint16 or float32
+        One linear frame a zone, K ≥ 3. Bayer mosaics are solved as they are, per photosite: the normal
+        does not depend on the filter's gain.
+    directions : (K, 3) float
+        Unit vectors from the part towards the lights, viewer frame.
+    corrections : Corrections, optional
+        Dark frame, flat field, strengths.
+    full_scale : float, optional
+        Largest raw value, for example 4095 for 12 bits. Default: the dtype's maximum; for float32 none, so that nothing
+        counts as saturated and only values ≤ 0 as shadowed.
+    thresholds : Thresholds
+        What counts as evidence against a zone.
+    out : PhotometricResult, optional
+        Memory to reuse, from :func:`allocate`.
+
+    Raises
+    ------
+    InputError
+        Frames that differ in size or dtype, or that are not (H, W).
+    CalibrationError
+        Fewer than three lights, directions that are not unit, or coplanar.
+    """
+    stack, height, width = _check_frames(frames)
+    lights = _check_directions(directions, len(stack))
+    c = _check_corrections(corrections or Corrections(), len(stack), height, width)
+    result = _check_out(out, height, width)
+    inverse = np.linalg.pinv(lights.astype(np.float64)).astype(np.float32)
+    null = np.linalg.svd(lights.T.astype(np.float64))[2][-1].astype(np.float32)  # Lᵀ·null = 0, used for four zones
+    kernels.solve_distant(
+        stack,
+        inverse,
+        null,
+        lights,
+        c.dark,
+        np.float32(c.dark_scale),
+        c.gains,
+        c.gain_scales,
+        _levels(full_scale, stack[0].dtype, thresholds),
+        result.planar,
+        result.albedo,
+        result.flags,
+        result.confidence,
+    )
+    return result
+
+
+def solve_near(
+    frames: Sequence[NDArray[np.generic]],
+    positions_mm: NDArray[np.floating],
+    xyz: NDArray[np.float32],
+    *,
+    reference_mm: NDArray[np.floating] | None = None,
+    corrections: Corrections | None = None,
+    full_scale: float | None = None,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    out: PhotometricResult | None = None,
+) -> PhotometricResult:
+    """As :func:`solve`, with light directions and fall-off of their own for every pixel.
+
+    Parameters
+    ----------
+    positions_mm : (K, 3) float
+        Light sources, camera frame (x right, y down, z away).
+    xyz : (H, W, 3) float32
+        Where each pixel's surface lies, camera frame, mm: the table plane, or a measured surface. NaN = not solvable.
+    reference_mm : (3,) float, optional
+        With it, the inverse-square fall-off relative to this point is undone too. Leave it out when ``corrections``
+        hold a flat field, which has undone it already.
+
+    Raises
+    ------
+    InputError, CalibrationError
+        As :func:`solve`; also a light source within 1 mm of the surface's reference point.
+    """
+    stack, height, width = _check_frames(frames)
+    positions = check_array("positions_mm", positions_mm, shape=(len(stack), 3), finite=True).astype(np.float64)
+    points = check_array("xyz", xyz, shape=(height, width, 3), dtypes=("float32",))
+    c = _check_corrections(corrections or Corrections(), len(stack), height, width)
+    result = _check_out(out, height, width)
+    reference = np.zeros(len(stack))  # squared distance at which the strength holds; 0 = no fall-off to undo
+    if reference_mm is not None:
+        reference = ((positions - check_array("reference_mm", reference_mm, shape=(3,), finite=True)) ** 2).sum(1)
+        if reference.min() < 1:
+            raise CalibrationError(
+                f"light source {int(reference.argmin()) + 1} is {reference.min() ** 0.5:.2f} mm from the reference point; "
+                "at least 1 mm is needed",
+                hint="calibrate the lights again",
+                code="calibration.light_on_surface",
+            )
+    kernels.solve_near(
+        stack,
+        positions,
+        reference,
+        points,
+        c.dark,
+        np.float32(c.dark_scale),
+        c.gains,
+        c.gain_scales,
+        _levels(full_scale, stack[0].dtype, thresholds),
+        result.planar,
+        result.albedo,
+        result.flags,
+        result.confidence,
+    )
+    return result
+
+
+def colour_albedo(
+    frames: Sequence[NDArray[np.generic]],
+    directions: NDArray[np.floating],
+    planar: NDArray[np.float32],
+    *,
+    strengths: NDArray[np.floating] | None = None,
+) -> NDArray[np.float32]:
+    """Albedo of every colour channel given the normals: ρ_c = Σ_k J_kc (n·l_k) / Σ_k (n·l_k)² over lit zones.
+
+    Parameters
+    ----------
+    frames : sequence of K (H, W, C) arrays
+        Linear frames with C colour channels.
+    directions : (K, 3) float
+        Unit light directions, viewer frame.
+    planar : (3, H, W) float32
+        Normals as in :class:`PhotometricResult`.
+    strengths : (K,) float, optional
+        Relative strengths, 1 by default.
+
+    Returns
+    -------
+    (H, W, C) float32, 0 where there is no normal.
+    """
+    shape = check_same_shape("frames", frames)
+    numerator = np.zeros(shape, np.float32)
+    denominator = np.zeros(shape[:2], np.float32)
+    s = np.ones(len(frames)) if strengths is None else np.asarray(strengths, np.float64)
+    for frame, direction, strength in zip(frames, np.asarray(directions, np.float32), s, strict=True):
+        cosine = np.tensordot(direction, planar, 1)
+        np.nan_to_num(cosine, copy=False)
+        np.maximum(cosine, 0, out=cosine)
+        numerator += cosine[..., None] * (frame * np.float32(1 / strength))
+        denominator += cosine * cosine
+    return np.divide(numerator, denominator[..., None], out=np.zeros_like(numerator), where=denominator[..., None] > 0)
+
+
+def _levels(full_scale: float | None, dtype: np.dtype[np.generic], t: Thresholds) -> NDArray[np.float32]:
+    """Thresholds as the kernels take them: saturation and shadow in DN, then the three ratios."""
+    if full_scale is None and dtype != np.float32:
+        full_scale = float(np.iinfo(dtype).max)  # type: ignore[type-var]
+    saturation, shadow = (np.inf, 0.0) if full_scale is None else (t.saturation * full_scale, t.shadow * full_scale)
+    return np.array([saturation, shadow, t.shadow_ratio, t.disagreement, t.standing_apart], np.float32)
+
+
+def _check_frames(frames: Sequence[NDArray[np.generic]]) -> tuple[tuple[NDArray[np.generic], ...], int, int]:
+    if len(frames) < 3:
+        raise CalibrationError(
+            f"{len(frames)} light frame(s); photometric stereo needs at least 3 lights, 4 for redundancy",
+            hint="capture one frame per zone; `rakelight recording info` lists what a recording holds",
+            code="photometric.too_few_lights",
+        )
+    stack = tuple(check_array(f"frame {i + 1}", f, ndim=2, dtypes=FRAME_DTYPES) for i, f in enumerate(frames))
+    height, width = check_same_shape("frames", stack)
+    for i, frame in enumerate(stack):
+        if frame.dtype != stack[0].dtype:
+            raise InputError(
+                f"frame {i + 1} has dtype {frame.dtype}, the first has {stack[0].dtype}; all must agree",
+                code="input.dtype",
+            )
+    return stack, height, width
+
+
+def _check_directions(directions: NDArray[np.floating], count: int) -> NDArray[np.float32]:
+    lights = check_array("light directions", directions, shape=(count, 3)).astype(np.float64)
+    lengths = np.linalg.norm(lights, axis=1)
+    if not np.isfinite(lengths).all() or np.abs(lengths - 1).max() > 1e-3:
+        worst = int(np.nan_to_num(np.abs(lengths - 1), nan=np.inf).argmax())
+        raise CalibrationError(
+            f"light {worst + 1} has direction {lights[worst].tolist()} of length {lengths[worst]:.4f}; unit vectors are needed",
+            hint="divide each direction by its length; strengths go into Corrections.gain_scales",
+            code="calibration.light_not_unit",
+        )
+    singular = np.linalg.svd(lights, compute_uv=False)
+    if singular[-1] < 1e-3 * singular[0]:
+        raise CalibrationError(
+            f"the {count} light directions lie in one plane (smallest/largest singular value "
+            f"{singular[-1] / singular[0]:.1e}; at least 1e-3 is needed)",
+            hint="light the part from at least three directions that do not lie in one plane with it",
+            code="calibration.lights_coplanar",
+        )
+    return lights.astype(np.float32)
+
+
+def _check_corrections(c: Corrections, count: int, height: int, width: int) -> Corrections:
+    if c.dark is not None:
+        check_array("dark frame", c.dark, shape=(height, width), dtypes=FRAME_DTYPES)
+    if c.gains is not None:
+        check_array("flat-field gains", c.gains, shape=(count, height, width), dtypes=("uint16", "float32"))
+    scales = np.ones(count, np.float32) if c.gain_scales is None else np.asarray(c.gain_scales, np.float32)
+    check_array("gain scales", scales, shape=(count,), finite=True)
+    if scales.min() <= 0:
+        raise CalibrationError(
+            f"gain scale {scales.min()} of zone {int(scales.argmin()) + 1}; must be above 0", code="calibration.gain"
+        )
+    return Corrections(c.dark, c.dark_scale, c.gains, scales)
+
+
+def _check_out(out: PhotometricResult | None, height: int, width: int) -> PhotometricResult:
+    if out is None:
+        return allocate(height, width)
+    check_array("out.planar", out.planar, shape=(3, height, width), dtypes=("float32",))
+    check_array("out.albedo", out.albedo, shape=(height, width), dtypes=("float32",))
+    check_array("out.flags", out.flags, shape=(height, width), dtypes=("uint8",))
+    check_array("out.confidence", out.confidence, shape=(height, width), dtypes=("float32",))
+    return out

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+
 from rakelight.reconstruction import photometric
 
 
@@ -78,7 +79,9 @@ def peak_mb_during(run: Callable[[], object]) -> float:
 
 def lstsq(frames: list[np.ndarray], lights: np.ndarray, c: photometric.Corrections) -> object:
     """``numpy.linalg.lstsq`` over all pixels at once."""
-    j = np.stack([(f.astype(np.float32) - c.dark) * g * s for f, g, s in zip(frames, c.gains, c.gain_scales, strict=True)])
+    j = np.stack(
+        [(f.astype(np.float32) - c.dark) * g * s for f, g, s in zip(frames, c.gains, c.gain_scales, strict=True)]
+    )
     b = np.linalg.lstsq(lights.astype(np.float32), j.reshape(4, -1), rcond=None)[0]
     albedo = np.linalg.norm(b, axis=0)
     return b / albedo
@@ -86,7 +89,9 @@ def lstsq(frames: list[np.ndarray], lights: np.ndarray, c: photometric.Correctio
 
 def einsum(frames: list[np.ndarray], lights: np.ndarray, c: photometric.Corrections) -> object:
     """Pseudo-inverse by ``numpy.einsum``."""
-    j = np.stack([(f.astype(np.float32) - c.dark) * g * s for f, g, s in zip(frames, c.gains, c.gain_scales, strict=True)])
+    j = np.stack(
+        [(f.astype(np.float32) - c.dark) * g * s for f, g, s in zip(frames, c.gains, c.gain_scales, strict=True)]
+    )
     b = np.einsum("ak,khw->hwa", np.linalg.pinv(lights).astype(np.float32), j)
     albedo = np.sqrt(np.einsum("hwa,hwa->hw", b, b))
     return b / albedo[..., None]
@@ -96,7 +101,9 @@ def main() -> None:
     """Run all and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", default="5472x3648", help="WIDTHxHEIGHT (default: %(default)s)")
-    parser.add_argument("--defects", type=float, default=0.005, help="share of saturated or dark values (default: %(default)s)")
+    parser.add_argument(
+        "--defects", type=float, default=0.005, help="share of saturated or dark values (default: %(default)s)"
+    )
     parser.add_argument("--repeats", type=int, default=7)
     args = parser.parse_args()
     width, height = (int(x) for x in args.size.split("x"))

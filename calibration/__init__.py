@@ -3,4 +3,4 @@
 if __name__ != "rakelight.calibration":
     # Running Python in the repository root puts this folder first on the path; loaded under
     # its bare name, every module would exist twice.
-    raise ImportError("import rakelight.calibration instead of calibration (the folder is only a part of rakelight)")
+    raise ImportError("import rakelight.calibration instead of calibration: the folder is only a part of rakelight")

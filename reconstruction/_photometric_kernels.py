@@ -166,7 +166,9 @@ def solve_pixel(values: Any, raw: Any, above_dark: Any, lights: Any, use: Any, l
 
 
 @njit(cache=True, error_model="numpy")
-def _store(v: int, u: int, bx: float, by: float, bz: float, flags: int, planar: Any, albedo: Any, out_flags: Any) -> bool:
+def _store(
+    v: int, u: int, bx: float, by: float, bz: float, flags: int, planar: Any, albedo: Any, out_flags: Any
+) -> bool:
     """Write b as unit normal and albedo; False when there is no normal."""
     length = (bx * bx + by * by + bz * bz) ** 0.5
     if flags & _NOT_SOLVABLE or not length > 0:

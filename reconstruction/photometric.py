@@ -226,9 +226,9 @@ def solve_near(
         Light sources, camera frame (x right, y down, z away).
     xyz : (H, W, 3) float32
         Where each pixel's surface lies, camera frame, mm: the table plane, or a measured surface. NaN = not solvable.
-    reference_mm : (3,) float, optional
-        With it, the inverse-square fall-off relative to this point is undone too. Leave it out when ``corrections``
-        hold a flat field, which has undone it already.
+    reference_mm : (3,) or (K, 3) float, optional
+        The point, or one a light (K, 3), at which the strengths hold: the inverse-square fall-off from there is undone. With a flat
+        field too, since its gains keep the fall-off of the light model, so that flat-fielded and plain frames obey one model.
 
     Raises
     ------
@@ -242,7 +242,8 @@ def solve_near(
     result = _check_out(out, height, width)
     reference = np.zeros(len(stack))  # squared distance at which the strength holds; 0 = no fall-off to undo
     if reference_mm is not None:
-        reference = ((positions - check_array("reference_mm", reference_mm, shape=(3,), finite=True)) ** 2).sum(1)
+        origin = np.broadcast_to(np.asarray(reference_mm, np.float64), positions.shape)
+        reference = ((positions - check_array("reference_mm", origin, finite=True)) ** 2).sum(1)
         if reference.min() < 1:
             raise CalibrationError(
                 f"light source {int(reference.argmin()) + 1} is {reference.min() ** 0.5:.2f} mm from the reference point; "

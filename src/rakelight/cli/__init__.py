@@ -1,2 +1,107 @@
-"""Command line."""
-def main() -> None: ...
+"""The command ``rakelight``. Commands are imported only when they run, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from typing import Any
+
+import click
+
+import rakelight
+from rakelight.errors import RakelightError
+
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in modules named in ``lazy``: name → (``module:attribute``, one-line help)."""
+
+    def __init__(self, *args: Any, lazy: dict[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._lazy:
+            return None
+        module, attribute = self._lazy[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_where, text) in self._lazy.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        import difflib
+
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], self._lazy, n=1)
+            raise click.UsageError(f"{error.message}" + (f" Did you mean {near[0]!r}?" if near else ""), ctx) from None
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "demo": ("rakelight.cli.demo:demo", "Take a real recording through the whole chain and show the pictures."),
+        "recording": ("rakelight.cli.recording:recording", "Look at, check or import recordings (raw frames of one part)."),
+        "calibrate": ("rakelight.cli.calibrate:calibrate", "Calibrate lights and flat field; show and verify calibrations."),
+        "reconstruct": ("rakelight.cli.reconstruct:reconstruct", "Normals, albedo and pseudo-3D from a recording."),
+        "dataset": ("rakelight.cli.dataset:dataset", "Build a data set in the Real-IAD D³ format."),
+    },
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 internal error, 2 wrong usage or input, 3 settings file, 7 damaged recording or data set, "
+    "8 disk full or not writable, 9 calibration, 130 interrupted.",
+)
+@click.version_option(rakelight.__version__, prog_name="rakelight")
+def cli() -> None:
+    """Capture, reconstruct, store and inspect small industrial parts.
+
+    \b
+    A first walk, with a folder of images and a description of them:
+      rakelight recording import IMAGES --description part.toml -o part
+      rakelight calibrate lights sphere1 sphere2 part -o calibration/lab
+      rakelight reconstruct part --calibration calibration/lab -o out
+      rakelight dataset init my-set --name "My parts"
+      rakelight dataset add my-set part --calibration calibration/lab --category knob_cap --label OK
+
+    `rakelight demo` does all of this with real photographs that come with the program.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit with a documented code."""
+    as_json = "--json" in sys.argv
+    try:
+        code = cli(standalone_mode=False)
+    except RakelightError as error:
+        _report(error.to_dict(), as_json)
+        code = error.exit_code
+    except click.Abort:
+        code = INTERRUPTED
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except click.ClickException as error:
+        if as_json:
+            _report({"code": "usage", "message": error.format_message(), "hint": ""}, True)
+        else:
+            error.show()
+        code = error.exit_code
+    if code == INTERRUPTED:
+        _report({"code": "interrupted", "message": "interrupted; nothing half-written remains", "hint": ""}, as_json)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _report(error: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"error": error}, ensure_ascii=False))
+        return
+    click.echo(click.style("error", fg="red", bold=True) + f" [{error['code']}] {error['message']}", err=True)
+    if error["hint"]:
+        click.echo(f"  → {error['hint']}", err=True)

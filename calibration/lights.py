@@ -1,0 +1,295 @@
+"""Lights from mirror spheres: directions, near-source positions, strengths.
+
+One sphere gives the direction of each light; the mean over several is steadier. Two or more spheres apart see a near
+light in different directions, and their rays meet at its source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rakelight.arrays import check_array, check_same_shape
+from rakelight.calibration.near_sources import NearSource, angles_deg, fit_near_source, near_source_position
+from rakelight.calibration.outlines import Circle, find_sphere
+from rakelight.calibration.spheres import Highlight, Reflection, find_highlight, reflect_highlight
+from rakelight.calibration.strengths import StrengthFit, estimate_strengths
+from rakelight.errors import CalibrationError, InputError
+from rakelight.reconstruction.models import Camera, Light, PinholeCamera, Plane, light_geometry
+
+__all__ = [
+    "LightCalibration",
+    "NearSource",
+    "SphereFrames",
+    "StrengthFit",
+    "calibrate_lights",
+    "estimate_strengths",
+    "mean_direction",
+    "near_source_position",
+]
+
+FloatArray = NDArray[np.float64]
+Frames = Sequence[NDArray[Any]] | Callable[[], Iterable[NDArray[Any]]]
+
+MAX_SPREAD_DEG = 1.0
+"""Directions of one light from several spheres that differ by more than this (after the near-light fit) are reported."""
+_OBJECT_PIXELS = 200_000
+_SHADOW_FRACTION = 0.08
+
+
+@dataclass(frozen=True, eq=False)
+class SphereFrames:
+    """What was recorded of one sphere.
+
+    Attributes
+    ----------
+    frames
+        One (H, W) frame a zone, in the order of the zones: a sequence (it may load lazily), or a function that returns
+        an iterable. It is gone through twice, one frame at a time, when ``circle`` is not given.
+    circle : Circle, optional
+        Outline in the pixels of the frames; found when not given.
+    offset : (float, float)
+        Pixel (u, v) of the full camera frame at which the frames begin.
+    diameter_mm : float, optional
+    """
+
+    frames: Frames
+    circle: Circle | None = None
+    offset: tuple[float, float] = (0.0, 0.0)
+    diameter_mm: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LightCalibration:
+    """Result of :func:`calibrate_lights`; all pixels are of the full frame.
+
+    Attributes
+    ----------
+    lights : tuple of Light
+        One a zone. With positions where these are known in mm in the camera frame.
+    circles : tuple of Circle
+        One a sphere.
+    highlights : tuple of tuple of Highlight
+        [sphere][zone].
+    directions : (S, K, 3) float64
+        Unit directions by sphere and zone, viewer frame.
+    spreads_deg : (K,) float64
+        Largest angle between the directions of two spheres; zero with one sphere.
+    near : tuple of NearSource
+        One a zone; not every one is ``determined``. Empty with one sphere.
+    strength : StrengthFit or None
+        None when no images of a part were given (all strengths are then 1).
+    warnings : tuple of str
+    """
+
+    lights: tuple[Light, ...]
+    circles: tuple[Circle, ...]
+    highlights: tuple[tuple[Highlight, ...], ...]
+    directions: FloatArray
+    spreads_deg: FloatArray
+    near: tuple[NearSource, ...]
+    strength: StrengthFit | None
+    warnings: tuple[str, ...]
+
+
+def mean_direction(directions: ArrayLike) -> tuple[FloatArray, float]:
+    """Normalised mean (3,) of unit directions (S, 3), and the largest angle between two of them in degrees."""
+    d = check_array("directions", directions, shape=(None, 3), finite=True).astype(np.float64)
+    total = d.sum(axis=0)
+    length = float(np.linalg.norm(total))
+    if not length > 1e-9:
+        raise InputError(f"{len(d)} directions have no mean (length of their sum {length:.2g})")
+    return total / length, float(angles_deg(d[:, None], d[None, :]).max())
+
+
+def calibrate_lights(
+    spheres: Sequence[SphereFrames],
+    *,
+    camera: Camera | None = None,
+    table: Plane | None = None,
+    saturation: float | None = None,
+    zones: Sequence[int] | None = None,
+    object_frames: Frames | None = None,
+    shadow: float | None = None,
+) -> LightCalibration:
+    """Calibrate all lights from recordings of mirror spheres and, optionally, of a matte curved part.
+
+    Frames are read one at a time; memory does not grow with their number.
+
+    Parameters
+    ----------
+    spheres : sequence of SphereFrames
+        One or more; two or more, well apart, for positions. Several spheres in one picture: give each the same frames
+        and its circle from :func:`rakelight.calibration.spheres.find_spheres`.
+    camera : optional
+        Of the full frame. Without it: orthographic. A light at about the camera's distance then looks distant, since
+        the neglected angle of the viewing rays cancels its own; directions err by that angle.
+    table : Plane, optional
+        On which the spheres lie; gives a telecentric camera's spheres their depth.
+    saturation : float, optional
+        DN; default as in :func:`find_highlight`.
+    zones : sequence of int, optional
+        Default 1 to K.
+    object_frames : optional
+        One dark-corrected linear frame a zone, of a matte curved part, for the strengths.
+    shadow : float, optional
+        Samples of the part at or below this many DN are ignored. Default: 8 % of the 99th percentile.
+
+    Raises
+    ------
+    CalibrationError
+        As :func:`find_sphere`, :func:`find_highlight`, :func:`reflect_highlight`, :func:`estimate_strengths`; the
+        message names sphere and zone.
+    InputError
+        No spheres, differing numbers of frames, frames that cannot be read twice.
+    """
+    if not spheres:
+        raise InputError("no spheres given; at least 1 is needed")
+    circles, highlights, reflections = [], [], []
+    for number, sphere in enumerate(spheres, start=1):
+        circle = sphere.circle or _outline(sphere.frames, number)
+        found = _highlights(sphere.frames, circle, saturation, number)
+        circles.append(circle.shifted(*sphere.offset))
+        highlights.append(tuple(h.shifted(*sphere.offset) for h in found))
+        reflections.append(
+            [reflect_highlight(circles[-1], h, camera, diameter_mm=sphere.diameter_mm, table=table) for h in highlights[-1]]
+        )
+    counts = [len(h) for h in highlights]
+    zones = tuple(range(1, counts[0] + 1)) if zones is None else tuple(zones)
+    if len({*counts, len(zones)}) != 1:
+        raise InputError(f"spheres have {counts} frames for {len(zones)} zones; each needs one frame a zone")
+    warnings = [
+        f"sphere {s}, zone {zone}: {h.warning}"
+        for s, row in enumerate(highlights, start=1)
+        for zone, h in zip(zones, row, strict=True)
+        if h.warning
+    ]
+    directions = np.array([[r.direction for r in row] for row in reflections])
+    means, spreads = zip(*(mean_direction(directions[:, k]) for k in range(len(zones))), strict=True)
+    near = _near_sources(reflections, spheres, zones, warnings) if len(spheres) > 1 else ()
+    _judge_spreads(zones, spreads, near, warnings)
+    strength = _strengths(object_frames, np.array(means), shadow, saturation) if object_frames is not None else None
+    lights = tuple(
+        Light(zone, means[k], 1.0 if strength is None else float(strength.strengths[k])) for k, zone in enumerate(zones)
+    )
+    if near and (isinstance(camera, PinholeCamera) or (camera is not None and table is not None)):
+        centre = np.mean([row[0].centre for row in reflections], axis=0)
+        lights = tuple(_with_position(light, near[k], centre, warnings) for k, light in enumerate(lights))
+    if len(lights) >= 3:
+        warnings.extend(light_geometry(lights).warnings)
+    return LightCalibration(
+        lights, tuple(circles), tuple(highlights), directions, np.array(spreads), near, strength, tuple(warnings)
+    )
+
+
+def _iterate(frames: Frames, what: str) -> Iterator[NDArray[Any]]:
+    """Frames from the first on; refuses a generator, which would be empty the second time."""
+    source = frames() if callable(frames) else frames
+    if source is frames and iter(source) is source:
+        raise InputError(
+            f"{what} are a generator, which can be read only once; give a sequence or a function that returns one"
+        )
+    yield from source
+
+
+def _outline(frames: Frames, number: int) -> Circle:
+    """Outline of a sphere in the mean of its frames."""
+    total: FloatArray | None = None
+    for frame in _iterate(frames, f"frames of sphere {number}"):
+        grey = check_array(f"frame of sphere {number}", frame, ndim=2)
+        if total is None:
+            total = np.zeros(grey.shape)
+        check_same_shape(f"frames of sphere {number}", [total, grey])
+        total += grey
+    if total is None:
+        raise InputError(f"sphere {number} has no frames; one a zone is needed")
+    try:
+        return find_sphere(total)
+    except CalibrationError as error:
+        raise _named(error, f"sphere {number}") from error
+
+
+def _highlights(frames: Frames, circle: Circle, saturation: float | None, number: int) -> list[Highlight]:
+    found: list[Highlight] = []
+    for frame in _iterate(frames, f"frames of sphere {number}"):
+        try:
+            found.append(find_highlight(frame, circle, saturation))
+        except CalibrationError as error:
+            raise _named(error, f"sphere {number}, frame {len(found) + 1}") from error
+    if not found:
+        raise InputError(f"sphere {number} has no frames; one a zone is needed")
+    return found
+
+
+def _named(error: CalibrationError, where: str) -> CalibrationError:
+    return CalibrationError(f"{where}: {error.message}", hint=error.hint, code=error.code)
+
+
+def _near_sources(
+    reflections: list[list[Reflection]], spheres: Sequence[SphereFrames], zones: Sequence[int], warnings: list[str]
+) -> tuple[NearSource, ...]:
+    """Position of each light; lengths in mm where the reflections have them, else in radii of the (equal) spheres."""
+    scale, unit = 1.0, "mm"
+    if reflections[0][0].unit != "mm":
+        unit = "sphere radii"
+        if reflections[0][0].unit == "px":
+            scale = 1.0 / float(np.mean([row[0].radius for row in reflections]))
+        diameters = {sphere.diameter_mm for sphere in spheres}
+        if len(diameters) > 1:
+            warnings.append("spheres of different diameters without a camera: positions of lights are not reliable")
+    near: list[NearSource] = []
+    for k in range(len(zones)):
+        points = np.array([row[k].point for row in reflections]) * scale
+        near.append(fit_near_source(points, np.array([row[k].direction for row in reflections]), unit))
+    return tuple(near)
+
+
+def _judge_spreads(
+    zones: Sequence[int], spreads: Sequence[float], near: tuple[NearSource, ...], warnings: list[str]
+) -> None:
+    for k, zone in enumerate(zones):
+        fitted = bool(near) and near[k].determined
+        left = 2.0 * near[k].residual_deg if fitted else spreads[k]  # two rays lie on either side of the fit
+        if left > MAX_SPREAD_DEG:
+            model = "after the fit of a near source" if fitted else "as a distant light"
+            warnings.append(
+                f"zone {zone}: the spheres disagree by {left:.2f}° {model}; at most {MAX_SPREAD_DEG:g}° is expected: "
+                "check circles, highlights and camera"
+            )
+
+
+def _with_position(light: Light, source: NearSource, reference: FloatArray, warnings: list[str]) -> Light:
+    """The light with its position in mm, where one is known that agrees with its direction."""
+    if source.unit != "mm" or not source.determined:
+        return light
+    near = Light.near(light.zone, source.position, reference, light.strength)
+    off = float(angles_deg(near.direction, light.direction))
+    if off > MAX_SPREAD_DEG:
+        warnings.append(
+            f"zone {light.zone} is taken as distant: its fitted position lies {off:.2f}° off its mean direction; at most "
+            f"{MAX_SPREAD_DEG:g}° is allowed"
+        )
+        return light
+    return near
+
+
+def _strengths(frames: Frames, directions: FloatArray, shadow: float | None, saturation: float | None) -> StrengthFit:
+    """Strengths from images of a part, thinned to a grid of about ``_OBJECT_PIXELS`` pixels while they are read."""
+    rows: list[NDArray[Any]] = []
+    for frame in _iterate(frames, "images of the part"):
+        grey = check_array("image of the part", frame, ndim=2, finite=True)
+        stride = max(1, round(float(np.sqrt(grey.size / _OBJECT_PIXELS))))
+        rows.append(grey[::stride, ::stride].ravel())
+    if len(rows) != len(directions):
+        raise InputError(f"{len(rows)} images of the part for {len(directions)} lights; one a light is needed")
+    check_same_shape("images of the part", rows)
+    samples = np.array(rows)
+    if shadow is None:
+        shadow = _SHADOW_FRACTION * float(np.percentile(samples, 99.0))
+    if saturation is None:
+        saturation = 0.98 * np.iinfo(samples.dtype).max if np.issubdtype(samples.dtype, np.integer) else np.inf
+    return estimate_strengths(samples, directions, shadow=shadow, saturation=saturation)

@@ -1,0 +1,261 @@
+"""Turning a folder of images made elsewhere into a recording, by a small TOML that says which file is what.
+
+::
+
+    schema = 1
+    part_id = "cat"
+    target = "part"                  # or chrome_sphere, white_plane, dark …
+    pixel_format = "Mono8"           # what the files hold; colour files: RGB8; mosaics: BayerRG12 …
+    linear = true                    # values proportional to light (false for pictures out of a consumer camera)
+
+    [sensor]                         # where the files lie on the sensor (optional)
+    offset_x = 720
+    binning = 2
+
+    [crop]                           # cut this window out of every file (optional)
+    x = 0
+    y = 0
+    width = 400
+    height = 400
+
+    [stack]                          # shorthand: one file per zone
+    files = "Image_{zone:02d}.png"
+    zones = [1, 2, 3, 4]
+
+    [[frames]]                       # or frame by frame
+    file = "dark.png"
+    role = "dark"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from rakelight import config
+from rakelight.dataset import images
+from rakelight.dataset.recording import (
+    PIXEL_FORMATS,
+    Circle,
+    Description,
+    Origin,
+    Recording,
+    Role,
+    Sensor,
+    Shot,
+    Target,
+    dtype_of,
+)
+from rakelight.dataset.recording_writer import write_recording
+from rakelight.errors import ConfigError, DatasetError
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, as grey conversions of JPEG software use
+
+
+class Crop(config.Model):
+    """Window of the file in pixels."""
+
+    x: int = Field(ge=0)
+    y: int = Field(ge=0)
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+
+
+class Stack(config.Model):
+    """Shorthand for one file per zone; ``files`` holds ``{zone}`` or ``{zone:02d}``."""
+
+    files: str
+    zones: tuple[int, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names(self) -> Stack:
+        try:
+            names = {self.files.format(zone=z) for z in self.zones}
+        except (KeyError, IndexError, ValueError) as e:
+            raise ValueError(f"{self.files!r} may hold {{zone}} or {{zone:02d}} and nothing else in braces") from e
+        if len(names) < len(self.zones):
+            raise ValueError(f"{self.files!r} names one file for several zones; put {{zone}} into it")
+        return self
+
+
+class ImportedFrame(config.Model):
+    """One file and what it shows."""
+
+    file: str
+    role: Role = "zone"
+    zone: int | None = Field(default=None, ge=1, le=255)
+    projector: int | None = Field(default=None, ge=1, le=16)
+    pattern: dict[str, Any] | None = None
+    exposure_us: float | None = Field(default=None, gt=0)
+    gain_db: float | None = None
+
+
+class ImportFile(config.Model):
+    """The description of images made elsewhere."""
+
+    schema_: int = Field(alias="schema", default=1)
+    part_id: str = Field(min_length=1, max_length=120)
+    target: Target = "part"
+    pixel_format: str
+    linear: bool
+    simulated: bool = False
+    sensor: Sensor = Sensor()
+    crop: Crop | None = None
+    sphere_diameter_mm: float | None = Field(default=None, gt=0)
+    sphere_count: int = Field(default=1, ge=1, le=16)
+    circles: tuple[Circle, ...] = ()
+    origin: Origin = Origin()
+    notes: str = ""
+    pattern_set: dict[str, Any] | None = None
+    stack: Stack | None = None
+    frames: tuple[ImportedFrame, ...] = ()
+
+    @model_validator(mode="after")
+    def _something(self) -> ImportFile:
+        if self.pixel_format not in PIXEL_FORMATS:
+            raise ValueError(f"pixel_format {self.pixel_format!r} is not known; known: {', '.join(PIXEL_FORMATS)}")
+        if self.stack is None and not self.frames:
+            raise ValueError("neither [stack] nor [[frames]] says which file is what")
+        return self
+
+
+def import_recording(
+    images_folder: str | Path,
+    description: str | Path,
+    output: str | Path,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Recording:
+    """Make a recording out of a folder of images.
+
+    Parameters
+    ----------
+    images_folder : path
+        Where the files named in the description lie.
+    description : path
+        TOML as in the module's docstring.
+    output : path
+        The recording folder to write; it appears only when every file was read.
+    overwrite : bool
+        Replace ``output`` if it exists.
+    progress : callable
+        Called with (frames done, frames in all).
+
+    Raises
+    ------
+    ConfigError
+        A description that cannot be read or does not fit.
+    DatasetError
+        A file that is missing, damaged, or of another size or kind than described.
+    StorageError
+        An output that exists or cannot be written.
+    """
+    folder = Path(images_folder)
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} is not a folder", hint="name the folder with the images", code="image.missing")
+    what = config.load_toml(description, ImportFile)
+    listed = _frames(what, Path(description))
+    shots = tuple(
+        Shot(name=_shot_name(f), role=f.role, zone=f.zone, projector=f.projector, pattern=f.pattern) for f in listed
+    )
+    plan = tuple({s.name: s for s in shots}.values())  # several frames of one shot are repeats
+    sensor = what.sensor
+    if what.crop is not None:
+        sensor = Sensor(
+            offset_x=sensor.offset_x + what.crop.x * sensor.binning,
+            offset_y=sensor.offset_y + what.crop.y * sensor.binning,
+            binning=sensor.binning,
+        )
+    shared = {name for name in Description.model_fields if name in ImportFile.model_fields} - {"sensor"}
+    result = config.validate(
+        {**{n: getattr(what, n) for n in shared}, "plan": plan, "sensor": sensor}, Description, source=str(description)
+    )
+    with write_recording(output, result, overwrite=overwrite) as writer:
+        for index, (frame, shot) in enumerate(zip(listed, shots, strict=True)):
+            image = _fit(images.read_image(folder / frame.file), what, frame.file)
+            writer.add(
+                shot.name, image, exposure_us=frame.exposure_us, gain_db=frame.gain_db, original=Path(frame.file).name
+            )
+            progress(index + 1, len(listed))
+        jpegs = sum(Path(f.file).suffix.lower() in (".jpg", ".jpeg") for f in listed)
+        if what.linear and jpegs:
+            writer.warnings.append(
+                f"{jpegs} of {len(listed)} frames are JPEG but declared linear; JPEGs are almost always gamma-encoded, "
+                "which bends normals and strengths. Say linear = false, or export linear TIFF or PNG"
+            )
+    return Recording.open(output)
+
+
+def _frames(what: ImportFile, source: Path) -> list[ImportedFrame]:
+    stack = what.stack
+    listed = [] if stack is None else [ImportedFrame(file=stack.files.format(zone=z), zone=z) for z in stack.zones]
+    listed += what.frames
+    for number, frame in enumerate(what.frames, 1):
+        if (frame.role == "zone") != (frame.zone is not None) or (frame.role == "pattern") != (
+            frame.pattern is not None
+        ):
+            raise ConfigError(
+                f"{source}: frames[{number}] ({frame.file}) of role {frame.role!r}: 'zone' frames need a zone number, "
+                "'pattern' frames a pattern, and no others may have one",
+                hint='write for example { file = "a.png", role = "zone", zone = 1 }',
+                code="config.invalid",
+            )
+    names = [f.file for f in listed]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"{source}: {name} is named {names.count(name)} times",
+                hint="name each file once",
+                code="config.invalid",
+            )
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ConfigError(
+                f"{source}: {name} leads out of the images folder",
+                hint="use names relative to it",
+                code="config.invalid",
+            )
+    return listed
+
+
+def _shot_name(frame: ImportedFrame) -> str:
+    if frame.role == "zone":
+        return f"zone{frame.zone}"
+    if frame.role == "pattern":
+        return f"pattern_{Path(frame.file).stem}".replace(" ", "_")
+    return frame.role
+
+
+def _fit(image: NDArray[Any], what: ImportFile, name: str) -> NDArray[Any]:
+    """Check one file against the pixel format, make colour grey where grey is asked for, and crop."""
+    wanted = dtype_of(what.pixel_format)
+    if image.dtype.name != wanted:
+        raise DatasetError(
+            f"{name} is {image.dtype}; pixel_format {what.pixel_format!r} means {wanted}",
+            hint="correct pixel_format, or export the image with that depth",
+            code="recording.wrong_dtype",
+        )
+    colour, rgb = image.ndim == 3, what.pixel_format.startswith("RGB")
+    if colour and what.pixel_format.startswith("Mono"):
+        image = np.rint(image @ _LUMA).astype(wanted) if wanted != "float32" else image @ _LUMA
+    elif colour != rgb:
+        raise DatasetError(
+            f"{name} is a {'colour' if colour else 'grey'} image; pixel_format {what.pixel_format!r} does not fit",
+            hint="RGB8 or RGB16 for colour files, Mono… for grey ones, Bayer… for mosaics stored as grey",
+            code="recording.wrong_channels",
+        )
+    if what.crop is not None:
+        c = what.crop
+        if c.x + c.width > image.shape[1] or c.y + c.height > image.shape[0]:
+            raise DatasetError(
+                f"{name} is {image.shape[1]}×{image.shape[0]} px; the crop reaches to {c.x + c.width}×{c.y + c.height}",
+                hint="keep the crop inside the image",
+                code="recording.crop_outside",
+            )
+        image = image[c.y : c.y + c.height, c.x : c.x + c.width]
+    return image

@@ -1,0 +1,120 @@
+"""Writing a recording: frames as they come, the folder in place only when it is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+import rakelight
+from rakelight import config, files
+from rakelight.arrays import check_array
+from rakelight.dataset import images
+from rakelight.dataset.recording import FILE_NAME, SCHEMA, Description, Frame, Recording, RecordingFile, dtype_of
+from rakelight.errors import DatasetError
+
+
+class RecordingWriter:
+    """Takes frames one by one; made by :func:`write_recording`."""
+
+    def __init__(self, folder: Path, description: Description) -> None:
+        self._folder = folder
+        self._description = description
+        self._frames: list[Frame] = []
+        self._size: tuple[int, int] | None = None
+        self.warnings: list[str] = []
+
+    def add(self, shot: str, image: NDArray[Any], **measured: Any) -> Frame:
+        """Store one frame of a planned shot.
+
+        Parameters
+        ----------
+        shot : str
+            Name of the shot in the plan.
+        image : (H, W) or (H, W, 3) array
+            Of the dtype and shape that the pixel format implies; all frames are of one size.
+        measured
+            ``exposure_us``, ``gain_db``, ``timestamp_ns``, ``frame_id``, ``counters``, ``original``.
+
+        Raises
+        ------
+        DatasetError
+            A shot that is not planned, another size than the first frame's, a wrong dtype.
+        """
+        if shot not in {s.name for s in self._description.plan}:
+            raise DatasetError(f"shot {shot!r} is not in the plan", code="recording.shot_unplanned")
+        rgb = self._description.pixel_format.startswith("RGB")
+        dtype = dtype_of(self._description.pixel_format)
+        name = measured.get("original") or shot
+        check_array(f"frame {name} ({self._description.pixel_format})", image, ndim=3 if rgb else 2, dtypes=(dtype,))
+        size = (image.shape[0], image.shape[1])
+        if self._size is None:
+            self._size = size
+        elif size != self._size:
+            raise DatasetError(
+                f"frame {name} is {size[1]}×{size[0]} px, the first frame is {self._size[1]}×{self._size[0]}; "
+                "all frames of a recording are of one size",
+                hint="crop or export them to one size, or make two recordings",
+                code="recording.size_mismatch",
+            )
+        number = len(self._frames) + 1
+        path = self._folder / f"{number:03d}_{shot}.tiff"
+        images.write_tiff(path, image)
+        frame = Frame(shot=shot, file=path.name, bytes=path.stat().st_size, sha256=files.sha256_file(path), **measured)
+        self._frames.append(frame)
+        return frame
+
+    def _finish(self) -> None:
+        if self._size is None:
+            raise DatasetError("a recording without frames is not written", code="recording.empty")
+        missing = [s.name for s in self._description.plan if s.name not in {f.shot for f in self._frames}]
+        if missing:
+            raise DatasetError(
+                f"{len(missing)} planned shot(s) have no frame: {', '.join(missing[:5])}",
+                hint="capture them or take them out of the plan",
+                code="recording.incomplete",
+            )
+        data = self._description.model_dump(mode="json") | {
+            "schema": SCHEMA,
+            "kind": "recording",
+            "recording_id": str(uuid.uuid4()),
+            "created_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "software": f"rakelight {rakelight.__version__}",
+            "height": self._size[0],
+            "width": self._size[1],
+            "frames": [f.model_dump(mode="json") for f in self._frames],
+            "warnings": self.warnings,
+        }
+        config.validate(data, RecordingFile, source=FILE_NAME, error=DatasetError)
+        files.write_json(self._folder / FILE_NAME, data)
+
+
+@contextlib.contextmanager
+def write_recording(
+    folder: str | Path, description: Description, *, overwrite: bool = False
+) -> Iterator[RecordingWriter]:
+    """Open a new recording for writing; it appears as ``folder`` only when the block ends without an error.
+
+    Raises :class:`StorageError` when ``folder`` exists (unless ``overwrite``) or cannot be written, and
+    :class:`DatasetError` when planned shots have no frame.
+
+    Examples
+    --------
+    >>> with write_recording("part-7", description) as writer:  # doctest: +SKIP
+    ...     writer.add("zone1", frame, exposure_us=2000.0)
+    """
+    with files.staged_folder(folder, overwrite=overwrite) as staging:
+        writer = RecordingWriter(staging, description)
+        yield writer
+        writer._finish()
+
+
+def copy_frame(recording: Recording, frame: Frame, target: Path) -> None:
+    """Copy a frame's file verbatim after checking it."""
+    recording.read(frame)
+    files.write_bytes(target, (recording.folder / frame.file).read_bytes())

@@ -1,0 +1,74 @@
+"""``rakelight reconstruct``: from a recording to normals and the pseudo-3D set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rakelight.cli.console import emit_json, json_option, progress, table, warn
+
+
+@click.command()
+@click.argument("recording", type=click.Path(path_type=Path))
+@click.option(
+    "--calibration", "-c", required=True, type=click.Path(path_type=Path), help="Calibration folder (`rakelight calibrate`)."
+)
+@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier reconstruction in the output folder.")
+@click.option(
+    "--feature-size",
+    type=click.FloatRange(min=2),
+    default=8.0,
+    show_default=True,
+    help="Width in pixels of the bumps, dents and scratches that the curvature map keeps.",
+)
+@click.option("--relief-azimuth", type=float, default=135.0, show_default=True, help="Virtual light, degrees from the right.")
+@click.option("--relief-slant", type=click.FloatRange(0, 90), default=60.0, show_default=True, help="Degrees from the camera.")
+@json_option
+def reconstruct(
+    recording: Path,
+    calibration: Path,
+    output: Path,
+    overwrite: bool,
+    feature_size: float,
+    relief_azimuth: float,
+    relief_slant: float,
+    as_json: bool,
+) -> None:
+    """Solve the light stack of RECORDING into normals, albedo and pseudo-3D maps.
+
+    Writes float TIFF and PNG of every map, contact_sheet.png to look at, and reconstruction.json with provenance,
+    coverage and timings. The folder appears when everything is in it.
+    """
+    from rakelight.calibration.rig_calibration import RigCalibration
+    from rakelight.dataset.recording import Recording
+    from rakelight.pipeline import outputs
+    from rakelight.pipeline.reconstruct import Settings
+    from rakelight.pipeline.reconstruct import reconstruct as run
+
+    outputs.check_output(output, overwrite=overwrite)
+    opened = Recording.open(recording)
+    rig = RigCalibration.load(calibration)
+    with progress("reconstructing", quiet=as_json) as step:
+        result = run(opened, rig, Settings(feature_size, relief_azimuth, relief_slant), progress=step)
+        step("writing")
+        paths = outputs.save(result, output, overwrite=overwrite)
+    report = result.report
+    if as_json:
+        emit_json(report | {"output": str(output), "files": sorted(paths)})
+        return
+    warn(report["warnings"])
+    coverage = report["coverage"]
+    rows = [
+        ("pixels", f"{report['size'][0]}×{report['size'][1]}"),
+        ("zones", f"{len(report['zones'])}, condition number {report['condition_number']:.2f}"),
+        ("light model", report["light_model"] + (", flat field" if report["flat_field"] else ", no flat field")),
+        ("solved", f"{coverage['solved']:.2%}"),
+        ("shadowed / outlier / saturated", " / ".join(f"{coverage[k]:.2%}" for k in ("shadowed", "outlier", "saturated"))),
+        ("weak (fewer than three zones)", f"{coverage['weak']:.2%}"),
+        ("median confidence", "–" if report["median_confidence"] is None else f"{report['median_confidence']:.4f}"),
+        *((f"{name}, s", f"{seconds:.3f}") for name, seconds in report["seconds"].items()),
+    ]
+    table(f"{opened.info.part_id} → {output}", ("what", "value"), rows)
+    click.echo(f"look at {paths[outputs.SHEET]}")

@@ -1,0 +1,150 @@
+"""Writing a reconstruction: every map as numbers and as a picture, and one contact sheet to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rakelight import files
+from rakelight.dataset import images
+from rakelight.errors import StorageError
+from rakelight.pipeline.contact_sheet import Panel, contact_sheet, map_panel
+from rakelight.pipeline.reconstruct import Reconstruction
+from rakelight.reconstruction import pseudo3d
+from rakelight.reconstruction.photometric import Flag
+
+REPORT = "reconstruction.json"
+SHEET = "contact_sheet.png"
+_SIGNED = ("slope_p", "slope_q", "curvature")
+# Bits of the flags map as colours of the picture, strongest last.
+_FLAG_COLOURS = {
+    Flag.SHADOWED: (70, 110, 200),
+    Flag.OUTLIER: (240, 170, 40),
+    Flag.SATURATED: (230, 60, 50),
+    Flag.WEAK: (160, 90, 190),
+    Flag.NOT_SOLVABLE: (25, 25, 25),
+}
+
+
+def check_output(folder: str | Path, *, overwrite: bool = False) -> None:
+    """Refuse an output folder that exists and is not an earlier reconstruction; to be called before the work is done.
+
+    Raises :class:`StorageError`.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise StorageError(f"{folder} is a file", hint="name a folder", code="storage.not_a_folder")
+    if any(folder.iterdir()) and not (folder / REPORT).is_file():
+        raise StorageError(
+            f"{folder} holds other files, no earlier reconstruction",
+            hint="name a new or empty folder, so that nothing of yours is replaced",
+            code="storage.exists",
+        )
+    if any(folder.iterdir()) and not overwrite:
+        raise StorageError(
+            f"{folder} holds an earlier reconstruction", hint="name another folder, or pass --overwrite", code="storage.exists"
+        )
+
+
+def save(reconstruction: Reconstruction, folder: str | Path, *, overwrite: bool = False) -> dict[str, Path]:
+    """Write all maps of ``reconstruction`` into ``folder``, which appears (or is replaced) as a whole.
+
+    Float maps are plain float32 TIFF: ``normals`` (H, W, 3), ``albedo`` (also ``albedo_rgb``), ``confidence``, the pseudo-3D maps;
+    ``flags.tiff`` holds the bits of :class:`Flag`. PNG pictures stand beside them, with ``normals_8bit.png`` and
+    ``normals_16bit.png`` encoded as :func:`pseudo3d.encode_normals` says. Returns the final paths by name.
+    """
+    check_output(folder, overwrite=overwrite)
+    folder = Path(folder)
+    r = reconstruction
+    with files.staged_folder(folder, overwrite=True) as staging:
+        images.write_tiff(staging / "normals.tiff", r.result.normals)
+        images.write_png(staging / "normals_8bit.png", pseudo3d.encode_normals(r.result.normals, 8))
+        images.write_png(staging / "normals_16bit.png", pseudo3d.encode_normals(r.result.normals, 16))
+        images.write_tiff(staging / "flags.tiff", r.result.flags)
+        images.write_png(staging / "flags.png", flag_picture(r.result.flags))
+        floats = {"albedo": r.result.albedo, "confidence": r.result.confidence, **r.maps}
+        for name, values in floats.items():
+            images.write_tiff(staging / f"{name}.tiff", values)
+            images.write_png(staging / f"{name}.png", map_picture(name, values))
+        if r.colour is not None:
+            images.write_tiff(staging / "albedo_rgb.tiff", r.colour)
+        images.write_png(staging / SHEET, sheet(r))
+        files.write_json(staging / REPORT, r.report)
+        names = sorted(path.name for path in staging.iterdir())
+    return {name: folder / name for name in names}
+
+
+def map_picture(name: str, values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A float map as an 8-bit grey picture, scaled to its own 1st to 99th percentile; fixed 0 to 1 for relief and confidence."""
+    limits = (0.0, 1.0) if name in ("relief", "confidence") else None
+    return pseudo3d.to_display(values, limits=limits, symmetric=name in _SIGNED).image
+
+
+def flag_picture(flags: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The flags as colours: grey = all zones agree, blue shadow, orange highlight left out, red saturated, violet weak."""
+    picture = np.full((*flags.shape, 3), 200, np.uint8)
+    for flag, colour in _FLAG_COLOURS.items():
+        picture[(flags & int(flag)) > 0] = colour
+    return picture
+
+
+def sheet(reconstruction: Reconstruction) -> NDArray[np.uint8]:
+    """The labelled contact sheet, (H, W, 3) uint8 RGB."""
+    r = reconstruction
+    report = r.report
+    top = r.stack.full_scale or float(max(f.max() for f in r.stack.frames))
+    panels = [
+        map_panel(
+            f"Light {light.zone}",
+            np.sqrt(np.clip(frame.astype(np.float32) / top, 0, 1)),
+            cmap="grey",
+            limits=(0.0, 1.0),
+            unit="√ of full scale",
+            caption=f"slant {light.slant_deg:.0f}°, azimuth {light.azimuth_deg:.0f}°",
+        )
+        for frame, light in list(zip(r.stack.frames, r.stack.lights, strict=True))[:4]
+    ]
+    coverage = report["coverage"]
+    m = r.maps
+    dark = ~r.result.solved
+    panels += [
+        Panel("Normals", pseudo3d.encode_normals(r.result.normals, 8), "x right = red, y up = green, z = blue"),
+        map_panel("Albedo (texture)", _masked(r.result.albedo, dark), cmap="grey", caption="print and colour without shading"),
+        map_panel("Shaded relief", m["relief"], cmap="grey", limits=(0.0, 1.0), caption="one virtual grazing light"),
+        map_panel(
+            "Mean curvature", m["curvature"], cmap="diverging", unit="1/px", caption="bumps warm, dents and scratches cold"
+        ),
+        map_panel("Height, relative", m["height"], unit="px", caption="integrated normals: not metric"),
+    ]
+    if "gloss" in m:
+        panels.append(map_panel("Gloss", _masked(m["gloss"], dark), cmap="inferno", caption="brighter than a matte surface"))
+        panels.append(
+            map_panel("Confidence", r.result.confidence, limits=(0.8, 1.0), caption="zones agree with one matte facet")
+        )
+    panels.append(
+        Panel(
+            "Evidence",
+            flag_picture(r.result.flags),
+            f"blue shadow {coverage['shadowed']:.1%}, orange left out {coverage['outlier']:.1%}, "
+            f"red saturated {coverage['saturated']:.1%}, violet weak {coverage['weak']:.1%}, black none",
+        )
+    )
+    footer = [
+        f"{report['size'][0]}×{report['size'][1]} px, zones {', '.join(map(str, report['zones']))}, {report['light_model']} lights, "
+        f"condition number {report['condition_number']:.2f}, flat field {'yes' if report['flat_field'] else 'no'}, "
+        f"dark {'yes' if report['dark'] else 'no'}, solved {coverage['solved']:.1%}",
+        f"recording {report['recording']['id']}, calibration {report['calibration']['id']} "
+        f"({report['calibration']['content_sha256'][:12]}), {report['software']}",
+        *(f"Warning: {w}" for w in report["warnings"]),
+    ]
+    title = report["recording"]["part_id"] + (" (simulated)" if report["recording"]["simulated"] else "")
+    return contact_sheet(panels, f"{title}: pseudo-3D from {len(r.stack.frames)} lights", footer)
+
+
+def _masked(values: NDArray[Any], hide: NDArray[np.bool_]) -> NDArray[np.float32]:
+    return np.where(hide, np.float32(np.nan), values)

@@ -1,0 +1,201 @@
+"""Recording + calibration → normals, albedo and the pseudo-3D set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import rakelight
+from rakelight.calibration.rig_calibration import RigCalibration
+from rakelight.dataset.recording import Recording
+from rakelight.pipeline.light_stack import LightStack, load_light_stack
+from rakelight.reconstruction import integration, photometric, pseudo3d
+from rakelight.reconstruction.demosaic import demosaic
+from rakelight.reconstruction.lights import light_geometry
+from rakelight.reconstruction.models import Camera, Plane
+from rakelight.reconstruction.photometric import Flag, PhotometricResult
+
+_TILE_ROWS = 64  # near light: surface points are made tile by tile, so that memory stays flat
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a recipe chooses about the pseudo-3D maps.
+
+    Attributes
+    ----------
+    feature_size_px : float
+        Size of the features that the curvature map keeps.
+    relief_azimuth_deg, relief_slant_deg : float
+        Virtual light of the shaded relief, viewer frame.
+    """
+
+    feature_size_px: float = 8.0
+    relief_azimuth_deg: float = 135.0
+    relief_slant_deg: float = 60.0
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """All maps of one part, on the pixels of its frames; frames and units as in the functions that made them.
+
+    ``maps`` holds float32 (H, W): ``slope_p``, ``slope_q``, ``curvature`` (1/px), ``height`` (px, relative, not metric),
+    ``relief`` (0–1) and, with four or more zones, ``gloss`` (units of albedo). ``colour`` is the albedo in R, G, B for
+    Bayer and colour recordings. ``report`` is plain data: provenance, coverage, warnings, timings.
+    """
+
+    result: PhotometricResult
+    maps: dict[str, NDArray[np.float32]]
+    colour: NDArray[np.float32] | None
+    stack: LightStack
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+def reconstruct(
+    recording: Recording,
+    calibration: RigCalibration,
+    settings: Settings | None = None,
+    *,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Reconstruction:
+    """Solve the light stack of ``recording`` and derive the pseudo-3D set.
+
+    Parameters
+    ----------
+    recording, calibration
+        Opened recording and the calibration of its rig.
+    settings : Settings, optional
+    progress : callable
+        Called with the name of each step as it begins.
+
+    Raises
+    ------
+    DatasetError, CalibrationError, InputError
+        As :func:`load_light_stack` and :func:`photometric.solve` raise them.
+    """
+    settings = settings or Settings()
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(name: str) -> Iterator[None]:
+        progress(name)
+        start = time.perf_counter()
+        yield
+        seconds[name] = round(time.perf_counter() - start, 4)
+
+    with step("read"):
+        stack = load_light_stack(recording, calibration)
+    with step("normals"):
+        result = solve_stack(stack)
+    maps: dict[str, NDArray[np.float32]] = {}
+    with step("slopes"):
+        maps["slope_p"], maps["slope_q"] = pseudo3d.slopes(result.normals)
+    with step("curvature"):
+        size = float(np.clip(settings.feature_size_px, 2, min(result.albedo.shape)))
+        maps["curvature"] = pseudo3d.mean_curvature(result.normals, size)
+    if len(stack.frames) > 3:
+        with step("gloss"):
+            maps["gloss"] = pseudo3d.gloss(stack.frames, stack.directions, corrections=stack.corrections)
+    with step("height"):
+        maps["height"] = integration.integrate_dct(maps["slope_p"], maps["slope_q"])
+    with step("relief"):
+        maps["relief"] = pseudo3d.shaded_relief(result.normals, settings.relief_azimuth_deg, settings.relief_slant_deg)
+    with step("albedo"):
+        colour = _colour(recording, stack, result)
+    report = _report(recording, calibration, stack, result, settings) | {"seconds": seconds}
+    return Reconstruction(result, maps, colour, stack, report)
+
+
+def solve_stack(stack: LightStack) -> PhotometricResult:
+    """Normals of a stack: distant lights in one pass, near lights tile by tile over the table plane."""
+    if stack.near is None:
+        return photometric.solve(
+            stack.frames, stack.directions, corrections=stack.corrections, full_scale=stack.full_scale
+        )
+    camera, plane = stack.near
+    height, width = stack.frames[0].shape
+    out = photometric.allocate(height, width)
+    positions = np.array([light.position_mm for light in stack.lights])
+    reference = np.array([light.reference_mm for light in stack.lights])
+    c = stack.corrections
+    for first in range(0, height, _TILE_ROWS):
+        last = min(first + _TILE_ROWS, height)
+        photometric.solve_near(
+            [frame[first:last] for frame in stack.frames],
+            positions,
+            table_points(camera, plane, first, last),
+            reference_mm=reference,
+            corrections=photometric.Corrections(
+                None if c.dark is None else c.dark[first:last],
+                c.dark_scale,
+                None if c.gains is None else c.gains[:, first:last],
+                c.gain_scales,
+            ),
+            full_scale=stack.full_scale,
+            out=out.rows(first, last),
+        )
+    return out
+
+
+def table_points(camera: Camera, plane: Plane, first: int, last: int) -> NDArray[np.float32]:
+    """Where the rays of image rows ``first`` to ``last`` meet the plane: (rows, W, 3) float32, mm, camera frame."""
+    u, v = np.meshgrid(np.arange(camera.width, dtype=np.float64), np.arange(first, last, dtype=np.float64))
+    return plane.intersect(*camera.rays(np.stack([u, v], axis=-1))).astype(np.float32)
+
+
+def _colour(recording: Recording, stack: LightStack, result: PhotometricResult) -> NDArray[np.float32] | None:
+    if recording.bayer is not None:
+        return np.asarray(demosaic(result.albedo, recording.bayer), np.float32)
+    if recording.info.pixel_format.startswith("RGB"):
+        frames = [recording.read(next(recording.shots("zone", light.zone))) for light in stack.lights]
+        strengths = np.array([light.strength for light in stack.lights])
+        return photometric.colour_albedo(frames, stack.directions, result.planar, strengths=strengths)
+    return None
+
+
+def _report(
+    recording: Recording,
+    calibration: RigCalibration,
+    stack: LightStack,
+    result: PhotometricResult,
+    settings: Settings,
+) -> dict[str, Any]:
+    total = result.flags.size
+    counts = {flag.name.lower(): int(np.count_nonzero(result.flags & int(flag))) for flag in Flag if flag.name}
+    confidence = result.confidence[result.solved]
+    geometry = light_geometry(stack.lights)
+    warnings = [*recording.info.warnings, *stack.warnings, *geometry.warnings]
+    if len(stack.frames) == 3:
+        warnings.append("three lights have no redundancy: no gloss map, no confidence")
+    return {
+        "kind": "reconstruction",
+        "schema": 1,
+        "software": f"rakelight {rakelight.__version__}",
+        "recording": {
+            "id": recording.info.recording_id,
+            "part_id": recording.info.part_id,
+            "simulated": recording.info.simulated,
+            "frames": {f.file: f.sha256 for f in recording.info.frames if f.shot.startswith("zone")},
+        },
+        "calibration": {"id": calibration.calibration_id, "content_sha256": calibration.content_sha256},
+        "size": [int(result.albedo.shape[1]), int(result.albedo.shape[0])],
+        "zones": [light.zone for light in stack.lights],
+        "light_model": "near" if stack.near else "distant",
+        "flat_field": stack.corrections.gains is not None,
+        "dark": stack.corrections.dark is not None,
+        "condition_number": round(float(geometry.condition_number), 4),
+        "slants_deg": [round(float(s), 2) for s in geometry.slants_deg],
+        "settings": vars(settings).copy(),
+        "coverage": {"pixels": total, "solved": round(1 - counts["not_solvable"] / total, 5)}
+        | {name: round(count / total, 5) for name, count in counts.items()},
+        "median_confidence": round(float(np.median(confidence)), 5)
+        if len(stack.frames) > 3 and confidence.size
+        else None,
+        "warnings": warnings,
+    }

@@ -65,7 +65,7 @@ def author_circle(folder: Path, height: int) -> NDArray[np.float64]:
 
 def angles_deg(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     b = b / np.linalg.norm(b, axis=-1, keepdims=True)
-    return np.degrees(2.0 * np.arcsin(np.linalg.norm(a - b, axis=-1) / 2.0))
+    return np.asarray(np.degrees(2.0 * np.arcsin(np.linalg.norm(a - b, axis=-1) / 2.0)))
 
 
 def measure(data: Path) -> dict[str, Any]:
@@ -135,7 +135,9 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=ROOT / "../shared/data/photometric/psbox")
     data = parser.parse_args().data
     if not (data / "light_directions.txt").is_file():
-        print(f"no psbox set in {data}: light_directions.txt is not there; give its folder with --data", file=sys.stderr)
+        print(
+            f"no psbox set in {data}: light_directions.txt is not there; give its folder with --data", file=sys.stderr
+        )
         return 2
     out = measure(data)
     print(json.dumps(out, indent=2))

@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rakelight.arrays import check_array, check_same_shape
-from rakelight.calibration.near_sources import NearSource, angles_deg, fit_near_source, near_source_position
+from rakelight.calibration.near_sources import (
+    MIN_SIGNIFICANCE,
+    NearSource,
+    angles_deg,
+    fit_near_source,
+    near_source_position,
+)
 from rakelight.calibration.outlines import Circle, find_sphere
 from rakelight.calibration.spheres import Highlight, Reflection, find_highlight, reflect_highlight
 from rakelight.calibration.strengths import StrengthFit, estimate_strengths
@@ -36,7 +42,7 @@ FloatArray = NDArray[np.float64]
 Frames = Sequence[NDArray[Any]] | Callable[[], Iterable[NDArray[Any]]]
 
 MAX_SPREAD_DEG = 1.0
-"""Directions of one light from several spheres that differ by more than this (after the near-light fit) are reported."""
+"""A warning is given where the spheres see a light in directions that differ by more (after the near-light fit)."""
 _OBJECT_PIXELS = 200_000
 _SHADOW_FRACTION = 0.08
 
@@ -149,16 +155,8 @@ def calibrate_lights(
     """
     if not spheres:
         raise InputError("no spheres given; at least 1 is needed")
-    circles, highlights, reflections = [], [], []
-    for number, sphere in enumerate(spheres, start=1):
-        circle = sphere.circle or _outline(sphere.frames, number)
-        found = _highlights(sphere.frames, circle, saturation, number)
-        circles.append(circle.shifted(*sphere.offset))
-        highlights.append(tuple(h.shifted(*sphere.offset) for h in found))
-        reflections.append(
-            [reflect_highlight(circles[-1], h, camera, diameter_mm=sphere.diameter_mm, table=table) for h in highlights[-1]]
-        )
-    counts = [len(h) for h in highlights]
+    circles, highlights, reflections = _observe(spheres, camera, table, saturation)
+    counts = [len(row) for row in highlights]
     zones = tuple(range(1, counts[0] + 1)) if zones is None else tuple(zones)
     if len({*counts, len(zones)}) != 1:
         raise InputError(f"spheres have {counts} frames for {len(zones)} zones; each needs one frame a zone")
@@ -170,7 +168,7 @@ def calibrate_lights(
     ]
     directions = np.array([[r.direction for r in row] for row in reflections])
     means, spreads = zip(*(mean_direction(directions[:, k]) for k in range(len(zones))), strict=True)
-    near = _near_sources(reflections, spheres, zones, warnings) if len(spheres) > 1 else ()
+    near = _near_sources(reflections, spheres, warnings) if len(spheres) > 1 else ()
     _judge_spreads(zones, spreads, near, warnings)
     strength = _strengths(object_frames, np.array(means), shadow, saturation) if object_frames is not None else None
     lights = tuple(
@@ -186,14 +184,31 @@ def calibrate_lights(
     )
 
 
+def _observe(
+    spheres: Sequence[SphereFrames], camera: Camera | None, table: Plane | None, saturation: float | None
+) -> tuple[list[Circle], list[tuple[Highlight, ...]], list[list[Reflection]]]:
+    """Circles, highlights and light rays of each sphere, in full-frame pixels."""
+    circles, highlights, reflections = [], [], []
+    for number, sphere in enumerate(spheres, start=1):
+        circle = sphere.circle or _outline(sphere.frames, number)
+        found = _highlights(sphere.frames, circle, saturation, number)
+        circle = circle.shifted(*sphere.offset)
+        row = tuple(h.shifted(*sphere.offset) for h in found)
+        circles.append(circle)
+        highlights.append(row)
+        reflections.append(
+            [reflect_highlight(circle, h, camera, diameter_mm=sphere.diameter_mm, table=table) for h in row]
+        )
+    return circles, highlights, reflections
+
+
 def _iterate(frames: Frames, what: str) -> Iterator[NDArray[Any]]:
     """Frames from the first on; refuses a generator, which would be empty the second time."""
-    source = frames() if callable(frames) else frames
-    if source is frames and iter(source) is source:
+    if isinstance(frames, Iterator):
         raise InputError(
             f"{what} are a generator, which can be read only once; give a sequence or a function that returns one"
         )
-    yield from source
+    yield from frames() if callable(frames) else frames
 
 
 def _outline(frames: Frames, number: int) -> Circle:
@@ -230,7 +245,7 @@ def _named(error: CalibrationError, where: str) -> CalibrationError:
 
 
 def _near_sources(
-    reflections: list[list[Reflection]], spheres: Sequence[SphereFrames], zones: Sequence[int], warnings: list[str]
+    reflections: list[list[Reflection]], spheres: Sequence[SphereFrames], warnings: list[str]
 ) -> tuple[NearSource, ...]:
     """Position of each light; lengths in mm where the reflections have them, else in radii of the (equal) spheres."""
     scale, unit = 1.0, "mm"
@@ -242,7 +257,7 @@ def _near_sources(
         if len(diameters) > 1:
             warnings.append("spheres of different diameters without a camera: positions of lights are not reliable")
     near: list[NearSource] = []
-    for k in range(len(zones)):
+    for k in range(len(reflections[0])):
         points = np.array([row[k].point for row in reflections]) * scale
         near.append(fit_near_source(points, np.array([row[k].direction for row in reflections]), unit))
     return tuple(near)
@@ -265,13 +280,20 @@ def _judge_spreads(
 def _with_position(light: Light, source: NearSource, reference: FloatArray, warnings: list[str]) -> Light:
     """The light with its position in mm, where one is known that agrees with its direction."""
     if source.unit != "mm" or not source.determined:
+        why = "the diameters of the spheres are not given"
+        if source.unit == "mm":
+            why = (
+                f"the rays from the spheres differ by {source.ray_angle_deg:.2f}° and converge by "
+                f"{source.significance:.1f} standard deviations; at least {MIN_SIGNIFICANCE:g} tell a position"
+            )
+        warnings.append(f"zone {light.zone} is taken as distant: {why}")
         return light
     near = Light.near(light.zone, source.position, reference, light.strength)
     off = float(angles_deg(near.direction, light.direction))
     if off > MAX_SPREAD_DEG:
         warnings.append(
-            f"zone {light.zone} is taken as distant: its fitted position lies {off:.2f}° off its mean direction; at most "
-            f"{MAX_SPREAD_DEG:g}° is allowed"
+            f"zone {light.zone} is taken as distant: its fitted position lies {off:.2f}° off its mean direction; "
+            f"at most {MAX_SPREAD_DEG:g}° is allowed"
         )
         return light
     return near

@@ -96,8 +96,8 @@ def fit_near_source(points: ArrayLike, directions: ArrayLike, unit: str = "mm") 
 
     def towards(p: FloatArray) -> FloatArray:
         d = mean + p[:2] @ across
-        out: FloatArray = d / np.linalg.norm(d) + p[2] * offset
-        return out / np.linalg.norm(out, axis=1, keepdims=True)
+        out = d / np.linalg.norm(d) + p[2] * offset
+        return np.asarray(out / np.linalg.norm(out, axis=1, keepdims=True))
 
     fit = least_squares(lambda p: (towards(p) - rays).ravel(), np.zeros(3), method="lm", xtol=1e-15, ftol=1e-15)
     residual_deg = float(np.sqrt(np.mean(angles_deg(towards(fit.x), rays) ** 2)))
@@ -136,14 +136,14 @@ def near_source_position(points: ArrayLike, directions: ArrayLike, unit: str = "
     source = fit_near_source(points, directions, unit)
     if source.significance <= -MIN_SIGNIFICANCE:
         raise CalibrationError(
-            f"the rays to the light diverge: they differ by {source.ray_angle_deg:.2f}° and would meet behind the spheres",
-            hint="check the circles, the offsets of the crops and the camera; treat the light as distant if they are right",
+            f"the rays to the light diverge: they differ by {source.ray_angle_deg:.2f}° and meet behind the spheres",
+            hint="check the circles, the offsets of the crops and the camera; if they are right, the light is distant",
             code="calibration.rays_diverge",
         )
     if not source.determined:
         raise CalibrationError(
-            f"the rays to the light differ by {source.ray_angle_deg:.2f}° and converge by {source.significance:.1f} standard "
-            f"deviations; at least {MIN_SIGNIFICANCE:g} are needed for a position",
+            f"the rays to the light differ by {source.ray_angle_deg:.2f}° and converge by {source.significance:.1f} "
+            f"standard deviations; at least {MIN_SIGNIFICANCE:g} are needed for a position",
             hint="treat the light as distant, or place the spheres further apart",
             code="calibration.rays_parallel",
         )

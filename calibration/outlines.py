@@ -282,9 +282,7 @@ class _RimEdges:
     radii: int
 
 
-def _rim_edges(
-    grey: NDArray[np.float32], circle: tuple[float, float, float], half: float
-) -> _RimEdges:
+def _rim_edges(grey: NDArray[np.float32], circle: tuple[float, float, float], half: float) -> _RimEdges:
     """All edges met along radii within ``half`` px of the circle."""
     u, v, r = circle
     angles = int(np.clip(2.0 * np.pi * r, 90, 1440))

@@ -160,8 +160,8 @@ def _disc(grey: NDArray[Any], circle: Circle) -> tuple[NDArray[Any], NDArray[np.
     right, bottom = int(min(width, circle.u + circle.radius + 2)), int(min(height, circle.v + circle.radius + 2))
     if right - left < 3 or bottom - top < 3:
         raise InputError(
-            f"circle at ({circle.u:.1f}, {circle.v:.1f}) px with radius {circle.radius:.1f} px does not lie in the image "
-            f"of {width}×{height} px"
+            f"circle at ({circle.u:.1f}, {circle.v:.1f}) px with radius {circle.radius:.1f} px does not lie in the "
+            f"image of {width}×{height} px"
         )
     v, u = np.mgrid[top:bottom, left:right]
     inside = np.hypot(u - circle.u, v - circle.v) <= circle.radius
@@ -177,9 +177,9 @@ def _peak_threshold(crop: NDArray[Any], inside: NDArray[np.bool_], saturation: f
     least = max(0.05 * saturation, 8.0 * noise)
     if peak - base < least:
         raise CalibrationError(
-            f"no highlight on the sphere: its brightest spot is {peak - base:.1f} DN above the median of {base:.1f} DN; "
+            f"no highlight on the sphere: its brightest spot is {peak - base:.1f} DN above its median of {base:.1f}; "
             f"at least {least:.1f} DN are needed",
-            hint="check that the light is on and seen by the sphere; lengthen the exposure until the highlight saturates",
+            hint="check that the light is on and that the sphere sees it; lengthen the exposure",
             code="calibration.highlight_missing",
         )
     return base + 0.5 * (peak - base)

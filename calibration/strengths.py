@@ -109,15 +109,15 @@ def estimate_strengths(
         raise _undetermined(f"only {int(enough.sum())} pixels have 4 samples between {shadow:g} and {saturation:g} DN")
     used, mask = values[enough], valid[enough]
     strengths, converged = _closed_form(used, mask, null), False
-    for iterations in range(1, max_iterations + 1):
+    iterations = 0
+    while not converged and iterations < max_iterations:
+        iterations += 1
         step, normal_matrix, misfit = _newton_step(used, mask, lights, strengths)
         # at most by half, so that no strength turns negative
         step *= min(1.0, 0.5 / max(float(np.abs(step).max()), 1e-12))
         strengths = strengths * (1.0 + step)
         strengths /= strengths.mean()
         converged = float(np.abs(step).max()) < tolerance
-        if converged:
-            break
     determinacy = _determinacy(normal_matrix, misfit, used, mask)
     if not converged:
         raise CalibrationError(
@@ -172,8 +172,8 @@ def _closed_form(values: FloatArray, mask: NDArray[np.bool_], null: FloatArray) 
     inverse = inverse * np.sign(inverse.sum())
     if inverse.min() < 0.02 * inverse.max():
         return ones
-    start: FloatArray = 1.0 / inverse
-    return start / start.mean()
+    start = 1.0 / inverse
+    return np.asarray(start / start.mean())
 
 
 def _newton_step(
@@ -206,8 +206,8 @@ def _determinacy(matrix: FloatArray, misfit: float, values: FloatArray, mask: ND
     determinacy = variation / max(noise, 1e-6)
     if variation < _MIN_VARIATION or determinacy < MIN_DETERMINACY:
         raise _undetermined(
-            f"the shading varies over the part by {variation:.2%} and the misfit is {noise:.2%}; needed: a variation of "
-            f"at least {_MIN_VARIATION:.1%} and {MIN_DETERMINACY:g} times the misfit"
+            f"the shading varies over the part by {variation:.2%}, the misfit is {noise:.2%}; needed: a variation of at "
+            f"least {_MIN_VARIATION:.1%} and {MIN_DETERMINACY:g} times the misfit"
         )
     return determinacy
 

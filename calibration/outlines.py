@@ -259,7 +259,7 @@ def _refine(
 ) -> Circle | None:
     """Sub-pixel rim at full size: edges along radii, the circle most of them agree on, twice, the window narrowing."""
     u, v, r = start
-    for half in (window + 0.03 * r, max(10.0, 0.03 * r)):
+    for half in (window + 0.03 * r, max(min(10.0, 0.1 * r), 0.03 * r)):
         edges = _rim_edges(grey, (u, v, r), half)
         if len(edges.uv) < 12:
             return None

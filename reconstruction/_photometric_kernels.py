@@ -111,12 +111,14 @@ def solve_pixel(values: Any, raw: Any, above_dark: Any, lights: Any, use: Any, l
 
     ``values`` J, ``raw`` and ``above_dark`` DN, all (K,); ``lights`` (K, 3); ``use`` (K,) scratch. A zone is left out
     when it is saturated, dark, or contradicted by the rest. With fewer than three left the solution over
-    all unsaturated zones is given, marked weak; with fewer than two lit zones there is none.
+    all unsaturated zones is given, marked weak; with fewer than two lit zones, or too little signal in all, there is none.
     """
-    saturation, shadow, ratio, disagreement, apart = levels[0], levels[1], levels[2], levels[3], levels[4]
+    saturation, shadow, signal, ratio, disagreement, apart = levels
     zones = values.shape[0]
     top = second = 0.0
+    brightest = above_dark[0]
     for k in range(zones):
+        brightest = max(brightest, above_dark[k])
         second = max(second, min(top, values[k]))
         top = max(top, values[k])
     flags = 0
@@ -130,7 +132,7 @@ def solve_pixel(values: Any, raw: Any, above_dark: Any, lights: Any, use: Any, l
         count += use[k]
         lit += not dark
         unsaturated += not saturated
-    if unsaturated == 0 or lit < 2:
+    if unsaturated == 0 or lit < 2 or brightest <= signal:
         return 0.0, 0.0, 0.0, flags | _NOT_SOLVABLE
     if count < 3:
         # Two lit zones bound the direction, the dark ones say where it does not point: usable for the eye, not for a gauge.
@@ -267,8 +269,8 @@ def _fit4(w: Any, n: int, p: Any, null: Any) -> None:
 @njit(cache=True, error_model="numpy", fastmath=_NO_NAN_ASSUMED)
 def _finish(w: Any, n: int, levels: Any) -> bool:
     """Unit normal, albedo, confidence and mark of one chunk; True if any pixel is marked for a second look."""
-    saturation, shadow, ratio = levels[0], levels[1], levels[2]
-    limit = levels[3] * levels[3]
+    saturation, shadow, signal, ratio, disagreement, _apart = levels
+    limit = disagreement * disagreement
     marked = np.float32(0)
     for i in range(n):
         x, y, z = w[_BX + i], w[_BY + i], w[_BZ + i]
@@ -276,6 +278,7 @@ def _finish(w: Any, n: int, levels: Any) -> bool:
         mark = np.float32(
             (w[_HIGH_DN + i] >= saturation)
             | (w[_LOW_DN + i] <= shadow)
+            | (w[_HIGH_DN + i] - w[_DARK + i] <= signal)
             | (w[_LOW + i] <= ratio * w[_SECOND + i])
             | (rest > limit * square)
             | (z <= np.float32(0))

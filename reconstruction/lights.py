@@ -195,14 +195,13 @@ def light_geometry(lights: Sequence[Light]) -> LightGeometry:
         )
     low, high = SLANT_LIMITS_DEG
     best = "{:g}-{:g}°".format(*SLANT_RECOMMENDED_DEG)
-    for light in lights:
-        if light.slant_deg < low:
-            effect = f"below {low:g}°: it hardly responds to slopes"
-        elif light.slant_deg > high:
-            effect = f"above {high:g}°: small relief casts long shadows"
-        else:
-            continue
-        warnings.append(f"the light of zone {light.zone} has slant {light.slant_deg:.1f}°, {effect}; best is {best}")
+    for bad, effect in (
+        ([x for x in lights if x.slant_deg < low], f"below {low:g}°: it hardly responds to slopes"),
+        ([x for x in lights if x.slant_deg > high], f"above {high:g}°: small relief casts long shadows"),
+    ):
+        if bad:
+            named = ", ".join(f"{x.zone} ({x.slant_deg:.1f}°)" for x in bad)
+            warnings.append(f"slant of the light in zone {named} is {effect}; best is {best}")
     return LightGeometry(
         1 / ratio, tuple(x.slant_deg for x in lights), tuple(x.azimuth_deg for x in lights), tuple(warnings)
     )

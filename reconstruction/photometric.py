@@ -36,7 +36,7 @@ class Flag(IntFlag):
     OUTLIER = 4  #: a zone left out because the others contradict it (highlight, cast shadow)
     RESOLVED = 8  #: solved from a subset of the zones
     WEAK = 16  #: fewer than three trustworthy zones, or a normal facing away: direction is a guess
-    NOT_SOLVABLE = 32  #: no normal (NaN): dark or saturated everywhere
+    NOT_SOLVABLE = 32  #: no normal (NaN): too dark to tell, or saturated, in every zone
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class Thresholds:
         brightest, since a highlight raises the brightest at will).
     disagreement : float
         Relative residual ‖J − L b‖/‖J‖ above which a zone standing apart is looked for.
+    signal : float
+        Fraction of full scale; a pixel whose brightest zone stays at most this far above dark is too dark to tell.
     standing_apart : float
         Ratio by which the brightest (or darkest) zone must differ from its neighbour in size to be called an outlier.
     """
@@ -62,14 +64,15 @@ class Thresholds:
     shadow: float = 0.004
     shadow_ratio: float = 0.01
     disagreement: float = 0.05
+    signal: float = 0.03
     standing_apart: float = 1.5
 
     def __post_init__(self) -> None:
-        for name in ("saturation", "shadow", "shadow_ratio", "disagreement"):
+        for name in ("saturation", "shadow", "shadow_ratio", "disagreement", "signal"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise InputError(f"threshold {name} = {value}; allowed: 0 to 1", code="photometric.threshold")
-        if self.standing_apart < 1:
+        if not self.standing_apart >= 1:
             raise InputError(
                 f"threshold standing_apart = {self.standing_apart}; allowed: 1 or more", code="photometric.threshold"
             )
@@ -170,7 +173,7 @@ def solve(
         Dark frame, flat field, strengths.
     full_scale : float, optional
         Largest raw value, for example 4095 for 12 bits. Default: the dtype's maximum; for float32 none, so that nothing
-        counts as saturated and only values ≤ 0 as shadowed.
+        counts as saturated, only values ≤ 0 as shadowed, and any signal above dark is enough.
     thresholds : Thresholds
         What counts as evidence against a zone.
     out : PhotometricResult, optional
@@ -306,12 +309,12 @@ def colour_albedo(
     return np.divide(numerator, denominator[..., None], out=np.zeros_like(numerator), where=denominator[..., None] > 0)
 
 
-def _levels(full_scale: float | None, dtype: np.dtype[np.generic], t: Thresholds) -> NDArray[np.float32]:
-    """Thresholds as the kernels take them: saturation and shadow in DN, then the three ratios."""
+def _levels(full_scale: float | None, dtype: np.dtype[np.generic], t: Thresholds) -> tuple[np.float32, ...]:
+    """Thresholds as the kernels take them: saturation, shadow and signal in DN, then the three ratios."""
     if full_scale is None and dtype != np.float32:
         full_scale = float(np.iinfo(dtype).max)  # type: ignore[type-var]
-    saturation, shadow = (np.inf, 0.0) if full_scale is None else (t.saturation * full_scale, t.shadow * full_scale)
-    return np.array([saturation, shadow, t.shadow_ratio, t.disagreement, t.standing_apart], np.float32)
+    dn = [np.inf, 0.0, 0.0] if full_scale is None else [full_scale * x for x in (t.saturation, t.shadow, t.signal)]
+    return tuple(np.float32(x) for x in (*dn, t.shadow_ratio, t.disagreement, t.standing_apart))
 
 
 def _check_frames(frames: Sequence[NDArray[np.generic]]) -> tuple[tuple[NDArray[np.generic], ...], int, int]:

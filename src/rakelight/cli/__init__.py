@@ -50,8 +50,14 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     lazy={
         "demo": ("rakelight.cli.demo:demo", "Take a real recording through the whole chain and show the pictures."),
-        "recording": ("rakelight.cli.recording:recording", "Look at, check or import recordings (raw frames of one part)."),
-        "calibrate": ("rakelight.cli.calibrate:calibrate", "Calibrate lights and flat field; show and verify calibrations."),
+        "recording": (
+            "rakelight.cli.recording:recording",
+            "Look at, check or import recordings (raw frames of one part).",
+        ),
+        "calibrate": (
+            "rakelight.cli.calibrate:calibrate",
+            "Calibrate lights and flat field; show and verify calibrations.",
+        ),
         "reconstruct": ("rakelight.cli.reconstruct:reconstruct", "Normals, albedo and pseudo-3D from a recording."),
         "dataset": ("rakelight.cli.dataset:dataset", "Build a data set in the Real-IAD D³ format."),
     },

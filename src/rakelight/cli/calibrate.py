@@ -23,7 +23,9 @@ def calibrate() -> None:
 @calibrate.command("lights")
 @click.argument("recordings", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Calibration folder to write.")
-@click.option("--base", type=click.Path(path_type=Path), help="Calibration that supplies camera, table plane or lights.")
+@click.option(
+    "--base", type=click.Path(path_type=Path), help="Calibration that supplies camera, table plane or lights."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing calibration.")
 @json_option
 def lights(recordings: tuple[Path, ...], output: Path, base: Path | None, overwrite: bool, as_json: bool) -> None:
@@ -97,7 +99,13 @@ def verify(ctx: click.Context, folder: Path, as_json: bool) -> None:
 
 def _print(summary: dict[str, Any]) -> None:
     rows = [
-        (x["zone"], f"{x['slant_deg']:.1f}", f"{x['azimuth_deg']:.1f}", f"{x['strength']:.3f}", _position(x["position_mm"]))
+        (
+            x["zone"],
+            f"{x['slant_deg']:.1f}",
+            f"{x['azimuth_deg']:.1f}",
+            f"{x['strength']:.3f}",
+            _position(x["position_mm"]),
+        )
         for x in summary["lights"]
     ]
     title = f"{summary['calibration_id']}, {summary['created_utc']}" + (", simulated" if summary["simulated"] else "")
@@ -108,7 +116,11 @@ def _print(summary: dict[str, Any]) -> None:
         ("condition number of L (limit 3)", "–" if condition is None else f"{condition:.2f}"),
         ("flat field", f"zones {flat['zones']}, {flat['light_model']} lights" if flat else "none"),
         ("dark", "yes" if dark else "none"),
-        *((name.replace("_", " "), _fact(value)) for name, value in summary["quality"].items() if name != "condition_number"),
+        *(
+            (name.replace("_", " "), _fact(value))
+            for name, value in summary["quality"].items()
+            if name != "condition_number"
+        ),
         ("content sha256", summary["content_sha256"]),
     ]
     table("", ("what", "value"), facts)

@@ -12,7 +12,11 @@ from rakelight.cli.console import emit_json, json_option, progress, table, warn
 @click.command()
 @click.argument("recording", type=click.Path(path_type=Path))
 @click.option(
-    "--calibration", "-c", required=True, type=click.Path(path_type=Path), help="Calibration folder (`rakelight calibrate`)."
+    "--calibration",
+    "-c",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Calibration folder (`rakelight calibrate`).",
 )
 @click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier reconstruction in the output folder.")
@@ -23,8 +27,12 @@ from rakelight.cli.console import emit_json, json_option, progress, table, warn
     show_default=True,
     help="Width in pixels of the bumps, dents and scratches that the curvature map keeps.",
 )
-@click.option("--relief-azimuth", type=float, default=135.0, show_default=True, help="Virtual light, degrees from the right.")
-@click.option("--relief-slant", type=click.FloatRange(0, 90), default=60.0, show_default=True, help="Degrees from the camera.")
+@click.option(
+    "--relief-azimuth", type=float, default=135.0, show_default=True, help="Virtual light, degrees from the right."
+)
+@click.option(
+    "--relief-slant", type=click.FloatRange(0, 90), default=60.0, show_default=True, help="Degrees from the camera."
+)
 @json_option
 def reconstruct(
     recording: Path,
@@ -65,8 +73,10 @@ def reconstruct(
         ("zones", f"{len(report['zones'])}, condition number {report['condition_number']:.2f}"),
         ("light model", report["light_model"] + (", flat field" if report["flat_field"] else ", no flat field")),
         ("solved", f"{coverage['solved']:.2%}"),
-        ("shadowed / outlier / saturated", " / ".join(f"{coverage[k]:.2%}" for k in ("shadowed", "outlier", "saturated"))),
-        ("weak (fewer than three zones)", f"{coverage['weak']:.2%}"),
+        *(
+            (f"of these {what}", f"{coverage[f'{what}_of_solved']:.2%}")
+            for what in ("shadowed", "outlier", "saturated", "weak")
+        ),
         ("median confidence", "–" if report["median_confidence"] is None else f"{report['median_confidence']:.4f}"),
         *((f"{name}, s", f"{seconds:.3f}") for name, seconds in report["seconds"].items()),
     ]

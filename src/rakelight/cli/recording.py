@@ -38,7 +38,15 @@ def info(folder: Path, as_json: bool) -> None:
         f"{', simulated' if i.simulated else ''}",
         ("shot", "role", "zone", "file", "bytes", "exposure µs", "original"),
         [
-            (f.shot, roles[f.shot].role, roles[f.shot].zone or "", f.file, f.bytes, f.exposure_us or "", f.original or "")
+            (
+                f.shot,
+                roles[f.shot].role,
+                roles[f.shot].zone or "",
+                f.file,
+                f.bytes,
+                f.exposure_us or "",
+                f.original or "",
+            )
             for f in i.frames
             if f.shot in roles
         ],
@@ -111,7 +119,9 @@ def import_(images: Path, description: Path, output: Path, overwrite: bool, as_j
         opened = import_recording(images, description, output, overwrite=overwrite, progress=step)
     i = opened.info
     if as_json:
-        emit_json({"recording": str(output), "recording_id": i.recording_id, "frames": len(i.frames), "warnings": i.warnings})
+        emit_json(
+            {"recording": str(output), "recording_id": i.recording_id, "frames": len(i.frames), "warnings": i.warnings}
+        )
         return
     warn(i.warnings)
     click.echo(f"{output}: {len(i.frames)} frames, {i.width}×{i.height} {i.pixel_format}, zones {list(opened.zones)}")

@@ -31,20 +31,9 @@ class LightReport:
     figures: dict[str, Any]
 
 
-class _LazyFrames:
-    """The zone frames of a recording as a sequence that reads each when it is asked for."""
-
-    def __init__(self, recording: Recording, zones: tuple[int, ...]) -> None:
-        self._recording, self._zones = recording, zones
-
-    def __len__(self) -> int:
-        return len(self._zones)
-
-    def __getitem__(self, index: int) -> NDArray[Any]:
-        return read_grey(self._recording, self._zones[index])
-
-    def __iter__(self) -> Iterator[NDArray[Any]]:
-        return (read_grey(self._recording, zone) for zone in self._zones)
+def _frames(recording: Recording, zones: tuple[int, ...]) -> Callable[[], Iterator[NDArray[Any]]]:
+    """A function that goes through the zone frames of a recording, reading each when it is reached."""
+    return lambda: (read_grey(recording, zone) for zone in zones)
 
 
 def calibrate_from_recordings(
@@ -63,7 +52,7 @@ def calibrate_from_recordings(
     Raises
     ------
     CalibrationError
-        No recording of a usable target, no lights at all, recordings that disagree in their zones, or whatever the solvers find wrong.
+        No recording of a usable target, no lights, recordings that disagree in their zones, or what the solvers find wrong.
     DatasetError
         A damaged frame.
     """
@@ -117,7 +106,12 @@ def calibrate_from_recordings(
         provenance={
             "software": f"rakelight {rakelight.__version__}",
             "recordings": [
-                {"id": r.info.recording_id, "part_id": r.info.part_id, "target": r.info.target, "created_utc": r.info.created_utc}
+                {
+                    "id": r.info.recording_id,
+                    "part_id": r.info.part_id,
+                    "target": r.info.target,
+                    "created_utc": r.info.created_utc,
+                }
                 for r in recordings
             ],
             "base": base.content_sha256 if base else None,
@@ -141,7 +135,9 @@ def _from_spheres(
             )
     if not zones:
         raise CalibrationError(
-            f"{spheres[0].folder} has no frame of a single zone", hint="record one frame per zone", code="calibration.no_lights"
+            f"{spheres[0].folder} has no frame of a single zone",
+            hint="record one frame per zone",
+            code="calibration.no_lights",
         )
     levels = {r.full_scale for r in spheres}
     scale = levels.pop() if len(levels) == 1 else None
@@ -151,22 +147,22 @@ def _from_spheres(
         table=plane,
         saturation=None if scale is None else 0.98 * scale,
         zones=zones,
-        object_frames=None if part is None else _LazyFrames(part, zones),
+        object_frames=None if part is None else _frames(part, zones),
     )
 
 
 def _sphere_frames(recording: Recording, zones: tuple[int, ...]) -> Iterator[SphereFrames]:
     """One entry per sphere that the recording shows; circles given by hand are taken, else found in the mean frame."""
-    info, frames = recording.info, _LazyFrames(recording, zones)
+    info, frames = recording.info, _frames(recording, zones)
     circles: list[Circle | None] = [Circle(c.u, c.v, c.radius) for c in info.circles]
     if not circles and info.sphere_count > 1:
         total = np.zeros((info.height, info.width), np.float32)
-        for frame in frames:
+        for frame in frames():
             total += frame
         circles = list(find_spheres(total, info.sphere_count))
     for circle in circles or [None]:
         yield SphereFrames(
-            frames,  # type: ignore[arg-type]  # a lazy sequence
+            frames,
             circle=circle,
             offset=(info.sensor.offset_x, info.sensor.offset_y),
             diameter_mm=info.sphere_diameter_mm,
@@ -206,10 +202,12 @@ def _figures(solved: LightCalibration) -> dict[str, Any]:
 def _dark(by_target: dict[str, list[Recording]]) -> Dark | None:
     """The mean of all dark frames: recordings of target ``dark``, else the dark or ambient shots beside the white plane."""
     sources = by_target.get("dark") or by_target.get("white_plane", [])
-    shots = [(r, f) for r in sources for role in ("dark", "ambient") for f in r.shots(role)]  # type: ignore[arg-type]
+    shots = [(r, f) for r in sources for role in ("dark", "ambient") for f in r.shots(role)]
     if not shots:
         return None
-    return build_dark((r.read(f) for r, f in shots), exposure_us=shots[0][1].exposure_us, full_scale=shots[0][0].full_scale)
+    return build_dark(
+        (r.read(f) for r, f in shots), exposure_us=shots[0][1].exposure_us, full_scale=shots[0][0].full_scale
+    )
 
 
 def _flat_field(

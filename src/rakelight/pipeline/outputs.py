@@ -47,7 +47,9 @@ def check_output(folder: str | Path, *, overwrite: bool = False) -> None:
         )
     if any(folder.iterdir()) and not overwrite:
         raise StorageError(
-            f"{folder} holds an earlier reconstruction", hint="name another folder, or pass --overwrite", code="storage.exists"
+            f"{folder} holds an earlier reconstruction",
+            hint="name another folder, or pass --overwrite",
+            code="storage.exists",
         )
 
 
@@ -104,8 +106,7 @@ def sheet(reconstruction: Reconstruction) -> NDArray[np.uint8]:
             np.sqrt(np.clip(frame.astype(np.float32) / top, 0, 1)),
             cmap="grey",
             limits=(0.0, 1.0),
-            unit="√ of full scale",
-            caption=f"slant {light.slant_deg:.0f}°, azimuth {light.azimuth_deg:.0f}°",
+            caption=f"slant {light.slant_deg:.0f}°, azimuth {light.azimuth_deg:.0f}°, square root of full scale",
         )
         for frame, light in list(zip(r.stack.frames, r.stack.lights, strict=True))[:4]
     ]
@@ -114,29 +115,43 @@ def sheet(reconstruction: Reconstruction) -> NDArray[np.uint8]:
     dark = ~r.result.solved
     panels += [
         Panel("Normals", pseudo3d.encode_normals(r.result.normals, 8), "x right = red, y up = green, z = blue"),
-        map_panel("Albedo (texture)", _masked(r.result.albedo, dark), cmap="grey", caption="print and colour without shading"),
+        map_panel(
+            "Albedo (texture)", _masked(r.result.albedo, dark), cmap="grey", caption="print and colour without shading"
+        ),
         map_panel("Shaded relief", m["relief"], cmap="grey", limits=(0.0, 1.0), caption="one virtual grazing light"),
         map_panel(
-            "Mean curvature", m["curvature"], cmap="diverging", unit="1/px", caption="bumps warm, dents and scratches cold"
+            "Mean curvature",
+            m["curvature"],
+            cmap="diverging",
+            unit="1/px",
+            caption="bumps warm, dents and scratches cold",
         ),
         map_panel("Height, relative", m["height"], unit="px", caption="integrated normals: not metric"),
     ]
     if "gloss" in m:
-        panels.append(map_panel("Gloss", _masked(m["gloss"], dark), cmap="inferno", caption="brighter than a matte surface"))
         panels.append(
-            map_panel("Confidence", r.result.confidence, limits=(0.8, 1.0), caption="zones agree with one matte facet")
+            map_panel("Gloss", _masked(m["gloss"], dark), cmap="inferno", caption="brighter than a matte surface")
+        )
+        panels.append(
+            map_panel(
+                "Confidence",
+                _masked(r.result.confidence, dark),
+                limits=(0.8, 1.0),
+                caption="zones agree with one matte facet",
+            )
         )
     panels.append(
         Panel(
             "Evidence",
             flag_picture(r.result.flags),
-            f"blue shadow {coverage['shadowed']:.1%}, orange left out {coverage['outlier']:.1%}, "
-            f"red saturated {coverage['saturated']:.1%}, violet weak {coverage['weak']:.1%}, black none",
+            f"of the solved: blue shadow {coverage['shadowed_of_solved']:.1%}, "
+            f"orange left out {coverage['outlier_of_solved']:.1%}, red saturated {coverage['saturated_of_solved']:.1%}, "
+            f"violet weak {coverage['weak_of_solved']:.1%}; black: not solvable",
         )
     )
     footer = [
-        f"{report['size'][0]}×{report['size'][1]} px, zones {', '.join(map(str, report['zones']))}, {report['light_model']} lights, "
-        f"condition number {report['condition_number']:.2f}, flat field {'yes' if report['flat_field'] else 'no'}, "
+        f"{report['size'][0]}×{report['size'][1]} px, zones {', '.join(map(str, report['zones']))}, "
+        f"{report['light_model']} lights, condition number {report['condition_number']:.2f}, flat field {'yes' if report['flat_field'] else 'no'}, "
         f"dark {'yes' if report['dark'] else 'no'}, solved {coverage['solved']:.1%}",
         f"recording {report['recording']['id']}, calibration {report['calibration']['id']} "
         f"({report['calibration']['content_sha256'][:12]}), {report['software']}",

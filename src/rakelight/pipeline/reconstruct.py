@@ -21,6 +21,7 @@ from rakelight.reconstruction.lights import light_geometry
 from rakelight.reconstruction.models import Camera, Plane
 from rakelight.reconstruction.photometric import Flag, PhotometricResult
 
+_EVIDENCE = (Flag.SATURATED, Flag.SHADOWED, Flag.OUTLIER, Flag.WEAK)
 _TILE_ROWS = 64  # near light: surface points are made tile by tile, so that memory stays flat
 
 
@@ -167,7 +168,12 @@ def _report(
     settings: Settings,
 ) -> dict[str, Any]:
     total = result.flags.size
-    counts = {flag.name.lower(): int(np.count_nonzero(result.flags & int(flag))) for flag in Flag if flag.name}
+    flags = result.flags[result.solved]
+    share = {
+        flag.name.lower(): float(np.mean(flags & int(flag) > 0)) if flags.size else 0.0
+        for flag in _EVIDENCE
+        if flag.name
+    }
     confidence = result.confidence[result.solved]
     geometry = light_geometry(stack.lights)
     warnings = [*recording.info.warnings, *stack.warnings, *geometry.warnings]
@@ -192,8 +198,8 @@ def _report(
         "condition_number": round(float(geometry.condition_number), 4),
         "slants_deg": [round(float(s), 2) for s in geometry.slants_deg],
         "settings": vars(settings).copy(),
-        "coverage": {"pixels": total, "solved": round(1 - counts["not_solvable"] / total, 5)}
-        | {name: round(count / total, 5) for name, count in counts.items()},
+        "coverage": {"pixels": total, "solved": round(flags.size / total, 5)}
+        | {f"{name}_of_solved": round(value, 5) for name, value in share.items()},
         "median_confidence": round(float(np.median(confidence)), 5)
         if len(stack.frames) > 3 and confidence.size
         else None,

@@ -1,0 +1,164 @@
+"""Recording + reconstruction → one sample of a Real-IAD D³ data set."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rakelight.dataset import images
+from rakelight.dataset.recording import Frame, Recording
+from rakelight.dataset.sample import SampleContent
+from rakelight.errors import DatasetError
+from rakelight.pipeline.outputs import map_picture
+from rakelight.pipeline.reconstruct import Reconstruction
+from rakelight.reconstruction import pseudo3d
+from rakelight.reconstruction.demosaic import demosaic
+from rakelight.reconstruction.lights import Light
+from rakelight.reconstruction.photometric import Flag
+
+PsPicture = Literal["normals", "relief", "curvature"]
+PS_PICTURES: tuple[PsPicture, ...] = ("normals", "relief", "curvature")
+_VIEW_AZIMUTHS_DEG = (0.0, 90.0, 180.0, 270.0)  # RGBL01 to RGBL04: right, up, left, down
+
+
+def make_sample(
+    recording: Recording,
+    result: Reconstruction,
+    *,
+    category: str,
+    label: str,
+    ps: PsPicture = "normals",
+    mask: str | Path | None = None,
+) -> SampleContent:
+    """Lay out what the sample of a reconstructed recording holds.
+
+    RGBL01–RGBL04 are the pictures under zones 1–4; with other zones, under the lights nearest to azimuth 0, 90, 180 and
+    270°. RGBL05 is the picture under all zones, or the mean of the linear zone frames. PS is the 8-bit normal map, or the
+    relief or curvature picture. The raw frames travel along in the extras, with float normals, albedo and flags.
+
+    Raises
+    ------
+    DatasetError, StorageError
+        A frame that was damaged meanwhile; a mask that cannot be read or does not fit.
+    """
+    views = choose_views(result.stack.lights)
+    rgb = {view: picture(recording, _zone_mean(recording, light.zone)) for view, light in views.items()}
+    rgb[5] = picture(recording, _all_zones(recording, [light.zone for light in result.stack.lights]))
+    flags = result.result.flags
+    extras: dict[str, NDArray[Any]] = {
+        "normals": result.result.normals,
+        "albedo": result.result.albedo if result.colour is None else result.colour,
+        "flags": flags,
+        "valid": np.where(flags & int(Flag.NOT_SOLVABLE), 0, 255).astype(np.uint8),
+    }
+    frames = recording.info.frames
+    return SampleContent(
+        category=category,
+        label=label,
+        timestamp=_timestamp(recording.info.created_utc),
+        rgb=rgb,
+        ps=_ps(result, ps),
+        mask=None if mask is None else _mask(Path(mask)),
+        extras=extras,
+        raw_files={f.file: recording.folder / f.file for f in frames}
+        | {"recording.json": recording.folder / "recording.json"},
+        raw_sha256={f.file: f.sha256 for f in frames},
+        capture={
+            "recording": recording.info.recording_id,
+            "part_id": recording.info.part_id,
+            "simulated": recording.info.simulated,
+            "ps": ps,
+            "views": {f"RGBL{view:02d}": {"zone": light.zone} for view, light in sorted(views.items())}
+            | {"RGBL05": {"zones": [light.zone for light in result.stack.lights]}},
+            "reconstruction": {k: v for k, v in result.report.items() if k != "seconds"},
+        },
+    )
+
+
+def choose_views(lights: tuple[Light, ...]) -> dict[int, Light]:
+    """Which light is shown as RGBL01 … RGBL04 (keys 1 to 4); each light at most once.
+
+    Zones 1–4 if these are the zones; else, direction by direction, the free light nearest in azimuth to 0, 90, 180, 270°.
+    With three lights one view stays empty.
+    """
+    by_zone = {light.zone: light for light in lights}
+    if set(by_zone) <= {1, 2, 3, 4}:
+        return by_zone
+    free = list(lights)
+    views: dict[int, Light] = {}
+    for view, azimuth in enumerate(_VIEW_AZIMUTHS_DEG, 1):
+        if free:
+            views[view] = min(free, key=lambda light: abs((light.azimuth_deg - azimuth + 180) % 360 - 180))
+            free.remove(views[view])
+    return views
+
+
+def picture(recording: Recording, image: NDArray[Any]) -> NDArray[np.uint8]:
+    """A raw or mean frame as an 8-bit RGB picture, (H, W, 3): demosaiced, sRGB curve, fixed scale (full scale is white).
+
+    The scale never depends on the image, so pictures of good and bad parts compare. Frames that are not linear keep
+    their own curve. Float frames count 1.0 as full scale.
+    """
+    values = image.astype(np.float32) * np.float32(1 / (recording.full_scale or 1.0))
+    if recording.bayer is not None:
+        values = np.asarray(demosaic(values, recording.bayer), np.float32)
+    np.clip(values, 0, 1, out=values)
+    if recording.info.linear:
+        values = _srgb(values)
+    eight = np.rint(values * 255).astype(np.uint8)
+    return eight if eight.ndim == 3 else np.repeat(eight[..., None], 3, axis=2)
+
+
+def _srgb(linear: NDArray[np.float32]) -> NDArray[np.float32]:
+    """sRGB opto-electronic transfer (IEC 61966-2-1) of values 0 to 1, by a table of 4096 steps."""
+    steps = np.linspace(0, 1, 4097, dtype=np.float32)
+    table = np.where(steps <= 0.0031308, 12.92 * steps, 1.055 * steps ** (1 / 2.4) - 0.055).astype(np.float32)
+    return table[np.rint(linear * 4096).astype(np.uint16)]
+
+
+def _mean(recording: Recording, frames: list[Frame]) -> NDArray[np.float32]:
+    total = recording.read(frames[0]).astype(np.float32)
+    for frame in frames[1:]:
+        total += recording.read(frame)
+    return total / np.float32(len(frames))
+
+
+def _zone_mean(recording: Recording, zone: int) -> NDArray[np.float32]:
+    return _mean(recording, list(recording.shots("zone", zone)))
+
+
+def _all_zones(recording: Recording, zones: list[int]) -> NDArray[np.float32]:
+    frames = list(recording.shots("all_zones"))
+    return _mean(recording, frames or [f for zone in zones for f in recording.shots("zone", zone)])
+
+
+def _ps(result: Reconstruction, kind: PsPicture) -> NDArray[np.uint8]:
+    if kind == "normals":
+        return pseudo3d.encode_normals(result.result.normals, 8)
+    if kind == "relief":
+        return np.repeat(map_picture("relief", result.maps["relief"])[..., None], 3, axis=2)
+    limits = (-0.1, 0.1)  # 1/px, fixed so that samples compare
+    shown = pseudo3d.to_display(result.maps["curvature"], limits=limits).image
+    return np.repeat(shown[..., None], 3, axis=2)
+
+
+def _mask(path: Path) -> NDArray[np.uint8]:
+    mask = images.read_image(path)
+    if mask.ndim == 3 and (mask == mask[..., :1]).all():
+        mask = mask[..., 0]
+    if mask.ndim != 2 or mask.dtype != np.uint8:
+        raise DatasetError(
+            f"mask {path} is {mask.shape} {mask.dtype}; a mask is 8-bit grey, 0 and 255",
+            hint="export it as an 8-bit grey PNG",
+            code="dataset.mask_values",
+        )
+    return np.where(mask == 1, np.uint8(255), mask) if mask.max() == 1 else mask
+
+
+def _timestamp(created_utc: str) -> str:
+    when = datetime.datetime.fromisoformat(created_utc).astimezone(datetime.UTC)
+    return when.strftime("%Y%m%d%H%M%S")

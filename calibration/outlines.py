@@ -144,7 +144,7 @@ def _find_at(
         u, v, r = best
         distance = np.hypot(edges.uv[:, 0] - u, edges.uv[:, 1] - v)
         edges = edges.where(distance > 1.1 * r)  # also drops what is reflected inside
-        circle = _refine(grey, ((u + 0.5) * scale - 0.5, (v + 0.5) * scale - 0.5, r * scale), 3.0 * scale, rng)
+        circle = _refine(grey, ((u + 0.5) * scale - 0.5, (v + 0.5) * scale - 0.5, r * scale), 2.0 * scale, rng)
         if circle is not None and circle.support >= MIN_SUPPORT:
             found.append(circle)
             if len(found) == count:
@@ -259,11 +259,11 @@ def _refine(
 ) -> Circle | None:
     """Sub-pixel rim at full size: edges along radii, the circle most of them agree on, twice, the window narrowing."""
     u, v, r = start
-    for half in (window + 0.03 * r, max(min(10.0, 0.1 * r), 0.03 * r)):
+    for half in (window + 0.03 * r, max(min(10.0, 4.0 + 0.06 * r), 0.03 * r)):
         edges = _rim_edges(grey, (u, v, r), half)
         if len(edges.uv) < 12:
             return None
-        u, v, r = _consensus(edges, (u, v, r), max(1.0, 0.003 * r), rng)
+        u, v, r = _consensus(edges, (u, v, r), max(1.0, 0.003 * r), window + 0.02 * r, rng)
     error = np.abs(np.hypot(edges.uv[:, 0] - u, edges.uv[:, 1] - v) - r)
     near, rim = error < max(1.5, 0.004 * r), error < max(2.0, _RIM_BAND * r)
     if near.sum() < 12:
@@ -317,9 +317,12 @@ def _rim_edges(grey: NDArray[np.float32], circle: tuple[float, float, float], ha
 
 
 def _consensus(
-    edges: _RimEdges, start: tuple[float, float, float], tolerance: float, rng: np.random.Generator
+    edges: _RimEdges, start: tuple[float, float, float], tolerance: float, shift: float, rng: np.random.Generator
 ) -> tuple[float, float, float]:
-    """The circle with most edges within ``tolerance`` (MSAC, Torr & Zisserman 2000, of circles through 3 points)."""
+    """The circle with most edges within ``tolerance`` (MSAC, Torr & Zisserman 2000, of circles through 3 points).
+
+    Its centre and radius differ by at most ``shift`` from the start.
+    """
     u, v, r = start
     xy = edges.uv - np.array([u, v])
     p, q, s = (xy[rng.integers(0, len(xy), 1500)] for _ in range(3))
@@ -329,7 +332,8 @@ def _consensus(
     b, c = (pq**2).sum(-1), (ps**2).sum(-1)
     centre = p + np.stack([ps[:, 1] * b - pq[:, 1] * c, pq[:, 0] * c - ps[:, 0] * b], axis=-1) / cross[:, None]
     radius = np.linalg.norm(centre - p, axis=-1)
-    circles = np.column_stack([centre, radius])[np.abs(radius - r) < 0.2 * r]
+    circles = np.column_stack([centre, radius])
+    circles = circles[(np.abs(radius - r) < shift) & (np.linalg.norm(centre, axis=-1) < shift)]
     few = rng.permutation(len(xy))[:1500]
     (x, y), weight = xy[few].T, edges.weight[few]
     best, best_cost = (0.0, 0.0, r), np.inf
@@ -342,7 +346,7 @@ def _consensus(
     if near.sum() < 8:
         return start
     start = (u + best[0], v + best[1], best[2])
-    return fit_circle(edges.uv[near], edges.weight[near], start, 0.3 * tolerance)
+    return fit_circle(edges.uv[near], edges.weight[near], start, tolerance)
 
 
 def fit_circle(

@@ -146,7 +146,7 @@ def test_psbox_circles(probe: int) -> None:
 def read(path: Path) -> NDArray[Any]:
     image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     assert image is not None, path
-    return image
+    return np.asarray(image)
 
 
 # --- highlights ------------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def test_orthographic_mirror_law() -> None:
         light = rng.normal(size=3) * (1, 1, 0.3) + (0, 0, 0.6)
         light[2] = abs(light[2])
         light /= np.linalg.norm(light)
-        normal = light + (0, 0, 1)
+        normal = light + np.array([0.0, 0.0, 1.0])
         normal /= np.linalg.norm(normal)
         highlight = bright(400.0 + 250.0 * normal[0], 300.0 - 250.0 * normal[1])
         assert np.allclose(sphere_light_direction(circle, highlight), light, atol=1e-12)
@@ -305,7 +305,7 @@ def test_telecentric_sphere_on_the_table() -> None:
     u, v = camera.project(np.array([5.0, -3.0, 0.0]))
     centre, radius, unit = sphere_position(Circle(float(u), float(v), 600.0), camera, None, table)
     assert np.allclose(centre, (5.0, -3.0, 194.0), atol=1e-9)
-    assert (radius, unit) == (pytest.approx(6.0), "mm")
+    assert radius == pytest.approx(6.0) and unit == "mm"
     reflection = reflect_highlight(Circle(float(u), float(v), 600.0), bright(float(u), float(v)), camera, table=table)
     assert np.allclose(reflection.direction, (0, 0, 1))
     assert np.allclose(reflection.point, (5.0, -3.0, 188.0))
@@ -320,7 +320,7 @@ def test_ray_traced_picture_through_a_lens() -> None:
     shifts = [(i + 0.5) / 3 - 0.5 for i in range(3)]
     for du in shifts:
         for dv in shifts:
-            image += trace(camera.rays(grid + (du, dv))[1], middle, radius, source) / 9.0
+            image += trace(camera.rays(grid + np.array([du, dv]))[1], middle, radius, source) / 9.0
     image = np.clip(image + np.random.default_rng(0).normal(size=image.shape), 0, 255).astype(np.uint8)
     circle = find_sphere(image)
     reflection = reflect_highlight(circle, find_highlight(image, circle), camera, diameter_mm=12.0)

@@ -1,7 +1,12 @@
 """Speed and memory of the photometric solve at full sensor size, against a copy of the same bytes and plain solvers.
 
-Every variant reads the same 4 frames (uint16) with a dark frame and four uint16 gain maps and writes normals, albedo, flags
-and confidence; the copy moves as many bytes (read + written) with ``numpy.copyto``. Prints one JSON object.
+Every variant reads the same 4 frames (uint16) with a dark frame and four uint16 gain maps. Ours writes normals, albedo,
+flags and confidence into memory that is used again from part to part; the copy (``numpy.copyto``) moves as many bytes,
+read + written. The plain solvers do the same corrections and give unit normals and albedo, but no flags and no
+confidence, and allocate what they return, as such code does; in float64, numpy's default, and in float32.
+Ratios are those of the shortest times, which other jobs on the machine disturb least. Prints one JSON object.
+
+    python benchmarks/photometric.py [--size WIDTHxHEIGHT]
 """
 
 from __future__ import annotations
@@ -17,6 +22,8 @@ from collections.abc import Callable
 import numpy as np
 
 from rakelight.reconstruction import photometric
+
+Maps = tuple[np.ndarray, np.ndarray]
 
 
 def scene(height: int, width: int, defects: float) -> tuple[list[np.ndarray], np.ndarray, photometric.Corrections]:
@@ -42,15 +49,23 @@ def scene(height: int, width: int, defects: float) -> tuple[list[np.ndarray], np
     return frames, lights, photometric.Corrections(dark, 1.0, gains, scales)
 
 
-def seconds(run: Callable[[], object], repeats: int) -> float:
-    """Median wall time of ``repeats`` runs after one to warm up."""
-    run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def seconds(runs: list[Callable[[], object]], repeats: int) -> list[list[float]]:
+    """Wall times of each of ``runs``, taken in turn, after one round to warm up; sorted."""
+    times: list[list[float]] = [[] for _ in runs]
+    for round_ in range(repeats + 1):
+        for run, taken in zip(runs, times, strict=True):
+            start = time.perf_counter()
+            run()
+            if round_:
+                taken.append(time.perf_counter() - start)
+    return [sorted(taken) for taken in times]
+
+
+def in_turn_with_copy(run: Callable[[], object], moved: int, repeats: int) -> list[list[float]]:
+    """Wall times of a copy that reads and writes ``moved`` bytes in all, and of ``run``."""
+    source = np.ones(moved // 2, np.uint8)  # written, so that it is not the kernel's one zero page
+    target = np.ones_like(source)
+    return seconds([lambda: np.copyto(target, source), run], repeats)
 
 
 def peak_mb_during(run: Callable[[], object]) -> float:
@@ -77,24 +92,26 @@ def peak_mb_during(run: Callable[[], object]) -> float:
     return peak / 1e6
 
 
-def lstsq(frames: list[np.ndarray], lights: np.ndarray, c: photometric.Corrections) -> object:
-    """``numpy.linalg.lstsq`` over all pixels at once."""
-    j = np.stack(
-        [(f.astype(np.float32) - c.dark) * g * s for f, g, s in zip(frames, c.gains, c.gain_scales, strict=True)]
+def corrected(frames: list[np.ndarray], c: photometric.Corrections, dtype: type) -> np.ndarray:
+    """Dark and flat field undone, (4, H, W)."""
+    return np.stack(
+        [(f.astype(dtype) - c.dark) * (g * dtype(s)) for f, g, s in zip(frames, c.gains, c.gain_scales, strict=True)]
     )
-    b = np.linalg.lstsq(lights.astype(np.float32), j.reshape(4, -1), rcond=None)[0]
+
+
+def lstsq(frames: list[np.ndarray], lights: np.ndarray, c: photometric.Corrections, dtype: type) -> Maps:
+    """Normals and albedo by ``numpy.linalg.lstsq`` over all pixels at once."""
+    j = corrected(frames, c, dtype)
+    b = np.linalg.lstsq(lights.astype(dtype), j.reshape(4, -1), rcond=None)[0].reshape(3, *j.shape[1:])
     albedo = np.linalg.norm(b, axis=0)
-    return b / albedo
+    return b / albedo, albedo
 
 
-def einsum(frames: list[np.ndarray], lights: np.ndarray, c: photometric.Corrections) -> object:
-    """Pseudo-inverse by ``numpy.einsum``."""
-    j = np.stack(
-        [(f.astype(np.float32) - c.dark) * g * s for f, g, s in zip(frames, c.gains, c.gain_scales, strict=True)]
-    )
-    b = np.einsum("ak,khw->hwa", np.linalg.pinv(lights).astype(np.float32), j)
+def einsum(frames: list[np.ndarray], lights: np.ndarray, c: photometric.Corrections, dtype: type) -> Maps:
+    """Normals and albedo by the pseudo-inverse and ``numpy.einsum``."""
+    b = np.einsum("ak,khw->hwa", np.linalg.pinv(lights).astype(dtype), corrected(frames, c, dtype))
     albedo = np.sqrt(np.einsum("hwa,hwa->hw", b, b))
-    return b / albedo[..., None]
+    return b / albedo[..., None], albedo
 
 
 def main() -> None:
@@ -104,7 +121,7 @@ def main() -> None:
     parser.add_argument(
         "--defects", type=float, default=0.005, help="share of saturated or dark values (default: %(default)s)"
     )
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=15)
     args = parser.parse_args()
     width, height = (int(x) for x in args.size.split("x"))
     frames, lights, corrections = scene(height, width, args.defects)
@@ -116,32 +133,32 @@ def main() -> None:
         return photometric.solve(frames, lights, corrections=corrections, full_scale=4095, out=out)
 
     moved = height * width * (4 * 2 + 2 + 4 * 2 + 12 + 4 + 1 + 4)
-    source = np.ones(moved // 2, np.uint8)  # written, so that it is not the kernel's one zero page
-    target = np.ones_like(source)
-    copy_s = seconds(lambda: np.copyto(target, source), args.repeats)
-    ours_s = seconds(ours, args.repeats)
-    figures = {
+    copy_s, ours_s = in_turn_with_copy(ours, moved, args.repeats)
+    figures: dict[str, object] = {
         "size": args.size,
+        "load_average": os.getloadavg()[0],
         "bytes_read_and_written": moved,
-        "copy_s": copy_s,
-        "solve_s": ours_s,
-        "solve_over_copy": ours_s / copy_s,
+        "copy_s": copy_s[0],
+        "copy_median_s": statistics.median(copy_s),
+        "solve_s": ours_s[0],
+        "solve_median_s": statistics.median(ours_s),
+        "solve_over_copy": ours_s[0] / copy_s[0],
         "bar_solve_over_copy": 3.0,
         "peak_extra_mb": peak_mb_during(ours),
         "bar_peak_extra_mb": 64,
         "flagged_share": float((out.flags > 0).mean()),
     }
-    del source, target
-    lstsq_s = seconds(lambda: lstsq(frames, lights, corrections), 1)
-    einsum_s = seconds(lambda: einsum(frames, lights, corrections), 1)
-    figures |= {
-        "lstsq_s": lstsq_s,
-        "faster_than_lstsq": lstsq_s / ours_s,
-        "bar_faster_than_lstsq": 50,
-        "einsum_s": einsum_s,
-        "faster_than_einsum": einsum_s / ours_s,
-        "bar_faster_than_einsum": 10,
-    }
+    for solver, bar in ((lstsq, 50), (einsum, 10)):
+        for dtype in (np.float64, np.float32):
+            name = f"{solver.__name__}_{dtype.__name__}"
+            runs = [lambda solver=solver, dtype=dtype: solver(frames, lights, corrections, dtype)]
+            theirs = seconds(runs, 3)[0]
+            figures |= {
+                f"{name}_s": theirs[0],
+                f"{name}_median_s": statistics.median(theirs),
+                f"faster_than_{name}": theirs[0] / ours_s[0],
+            }
+        figures[f"bar_faster_than_{solver.__name__}"] = bar
     print(json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in figures.items()}, indent=2))
 
 

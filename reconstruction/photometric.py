@@ -24,8 +24,20 @@ from numpy.typing import NDArray
 from rakelight.arrays import check_array, check_same_shape
 from rakelight.errors import CalibrationError, InputError
 from rakelight.reconstruction import _photometric_kernels as kernels
+from rakelight.reconstruction._photometric_input import FRAME_DTYPES, blocks, check_directions, check_frames
 
-FRAME_DTYPES = ("uint8", "uint16", "float32")
+__all__ = [
+    "DEFAULT_THRESHOLDS",
+    "FRAME_DTYPES",
+    "Corrections",
+    "Flag",
+    "PhotometricResult",
+    "Thresholds",
+    "allocate",
+    "colour_albedo",
+    "solve",
+    "solve_near",
+]
 
 
 class Flag(IntFlag):
@@ -140,6 +152,10 @@ class PhotometricResult:
         s = slice(first, last)
         return PhotometricResult(self.planar[:, s], self.albedo[s], self.flags[s], self.confidence[s])
 
+    def arrays(self) -> tuple[NDArray[np.generic], ...]:
+        """The (H, W) maps as the kernels take them: x, y, z of the normals, albedo, flags, confidence."""
+        return (*self.planar, self.albedo, self.flags, self.confidence)
+
 
 def allocate(height: int, width: int) -> PhotometricResult:
     """An unfilled result of the given size, to be passed as ``out`` and reused from part to part."""
@@ -186,27 +202,26 @@ def solve(
     CalibrationError
         Fewer than three lights, directions that are not unit, or coplanar.
     """
-    stack, height, width = _check_frames(frames)
-    lights = _check_directions(directions, len(stack))
+    stack, height, width = check_frames(frames)
+    lights = check_directions(directions, len(stack))
     c = _check_corrections(corrections or Corrections(), len(stack), height, width)
     result = _check_out(out, height, width)
     inverse = np.linalg.pinv(lights.astype(np.float64)).astype(np.float32)
-    null = np.linalg.svd(lights.T.astype(np.float64))[2][-1].astype(np.float32)  # Lᵀ·null = 0, used for four zones
-    kernels.solve_distant(
-        stack,
-        inverse,
-        null,
-        lights,
-        c.dark,
-        np.float32(c.dark_scale),
-        c.gains,
-        c.gain_scales,
-        _levels(full_scale, stack[0].dtype, thresholds),
-        result.planar,
-        result.albedo,
-        result.flags,
-        result.confidence,
-    )
+    null = np.linalg.svd(lights.T.astype(np.float64))[2][-1].astype(np.float32)  # Lᵀ·null = 0
+    levels = _levels(full_scale, stack[0].dtype, thresholds)
+    for rows, block, part in blocks(stack, c):
+        kernels.solve_distant(
+            block,
+            inverse,
+            null if isinstance(block, tuple) else None,
+            lights,
+            part.dark,
+            np.float32(part.dark_scale),
+            part.gains,
+            part.gain_scales,
+            levels,
+            result.rows(rows.start, rows.stop).arrays(),
+        )
     return result
 
 
@@ -238,7 +253,7 @@ def solve_near(
     InputError, CalibrationError
         As :func:`solve`; also a light source within 1 mm of the surface's reference point.
     """
-    stack, height, width = _check_frames(frames)
+    stack, height, width = check_frames(frames)
     positions = check_array("positions_mm", positions_mm, shape=(len(stack), 3), finite=True).astype(np.float64)
     points = check_array("xyz", xyz, shape=(height, width, 3), dtypes=("float32",))
     c = _check_corrections(corrections or Corrections(), len(stack), height, width)
@@ -254,21 +269,20 @@ def solve_near(
                 hint="calibrate the lights again",
                 code="calibration.light_on_surface",
             )
-    kernels.solve_near(
-        stack,
-        positions,
-        reference,
-        points,
-        c.dark,
-        np.float32(c.dark_scale),
-        c.gains,
-        c.gain_scales,
-        _levels(full_scale, stack[0].dtype, thresholds),
-        result.planar,
-        result.albedo,
-        result.flags,
-        result.confidence,
-    )
+    levels = _levels(full_scale, stack[0].dtype, thresholds)
+    for rows, block, part in blocks(stack, c, always=True):
+        kernels.solve_near(
+            block,
+            positions,
+            reference,
+            np.ascontiguousarray(points[rows]),
+            part.dark,
+            np.float32(part.dark_scale),
+            part.gains,
+            part.gain_scales,
+            levels,
+            result.rows(rows.start, rows.stop).arrays(),
+        )
     return result
 
 
@@ -295,12 +309,22 @@ def colour_albedo(
     Returns
     -------
     (H, W, C) float32, 0 where there is no normal.
+
+    Raises
+    ------
+    InputError, CalibrationError
+        Frames, normals or directions that do not fit each other; strengths that are not above 0.
     """
     shape = check_same_shape("frames", frames)
+    stack = [check_array(f"frame {i + 1}", f, ndim=3, dtypes=FRAME_DTYPES) for i, f in enumerate(frames)]
+    check_array("normals", planar, shape=(3, *shape[:2]))
+    lights = check_array("light directions", directions, shape=(len(frames), 3), finite=True).astype(np.float32)
+    s = check_array("strengths", np.ones(len(frames)) if strengths is None else strengths, shape=(len(frames),))
+    if not (s > 0).all():
+        raise CalibrationError(f"strengths {s.tolist()}; all must be above 0", code="calibration.strength")
     numerator = np.zeros(shape, np.float32)
     denominator = np.zeros(shape[:2], np.float32)
-    s = np.ones(len(frames)) if strengths is None else np.asarray(strengths, np.float64)
-    for frame, direction, strength in zip(frames, np.asarray(directions, np.float32), s, strict=True):
+    for frame, direction, strength in zip(stack, lights, s, strict=True):
         cosine = np.tensordot(direction, planar, 1)
         np.nan_to_num(cosine, copy=False)
         np.maximum(cosine, 0, out=cosine)
@@ -311,49 +335,12 @@ def colour_albedo(
 
 def _levels(full_scale: float | None, dtype: np.dtype[np.generic], t: Thresholds) -> tuple[np.float32, ...]:
     """Thresholds as the kernels take them: saturation, shadow and signal in DN, then the three ratios."""
+    if full_scale is not None and not 0 < full_scale < np.inf:
+        raise InputError(f"full scale {full_scale}; must be a finite number above 0", code="photometric.full_scale")
     if full_scale is None and dtype != np.float32:
         full_scale = float(np.iinfo(dtype).max)  # type: ignore[type-var]
     dn = [np.inf, 0.0, 0.0] if full_scale is None else [full_scale * x for x in (t.saturation, t.shadow, t.signal)]
     return tuple(np.float32(x) for x in (*dn, t.shadow_ratio, t.disagreement, t.standing_apart))
-
-
-def _check_frames(frames: Sequence[NDArray[np.generic]]) -> tuple[tuple[NDArray[np.generic], ...], int, int]:
-    if len(frames) < 3:
-        raise CalibrationError(
-            f"{len(frames)} light frame(s); photometric stereo needs at least 3 lights, 4 for redundancy",
-            hint="capture one frame per zone; `rakelight recording info` lists what a recording holds",
-            code="photometric.too_few_lights",
-        )
-    stack = tuple(check_array(f"frame {i + 1}", f, ndim=2, dtypes=FRAME_DTYPES) for i, f in enumerate(frames))
-    height, width = check_same_shape("frames", stack)
-    for i, frame in enumerate(stack):
-        if frame.dtype != stack[0].dtype:
-            raise InputError(
-                f"frame {i + 1} has dtype {frame.dtype}, the first has {stack[0].dtype}; all must agree",
-                code="input.dtype",
-            )
-    return stack, height, width
-
-
-def _check_directions(directions: NDArray[np.floating], count: int) -> NDArray[np.float32]:
-    lights = check_array("light directions", directions, shape=(count, 3)).astype(np.float64)
-    lengths = np.linalg.norm(lights, axis=1)
-    if not np.isfinite(lengths).all() or np.abs(lengths - 1).max() > 1e-3:
-        worst = int(np.nan_to_num(np.abs(lengths - 1), nan=np.inf).argmax())
-        raise CalibrationError(
-            f"light {worst + 1} has direction {lights[worst].tolist()} of length {lengths[worst]:.4f}; unit vectors are needed",
-            hint="divide each direction by its length; strengths go into Corrections.gain_scales",
-            code="calibration.light_not_unit",
-        )
-    singular = np.linalg.svd(lights, compute_uv=False)
-    if singular[-1] < 1e-3 * singular[0]:
-        raise CalibrationError(
-            f"the {count} light directions lie in one plane (smallest/largest singular value "
-            f"{singular[-1] / singular[0]:.1e}; at least 1e-3 is needed)",
-            hint="light the part from at least three directions that do not lie in one plane with it",
-            code="calibration.lights_coplanar",
-        )
-    return lights.astype(np.float32)
 
 
 def _check_corrections(c: Corrections, count: int, height: int, width: int) -> Corrections:
@@ -361,6 +348,10 @@ def _check_corrections(c: Corrections, count: int, height: int, width: int) -> C
         check_array("dark frame", c.dark, shape=(height, width), dtypes=FRAME_DTYPES)
     if c.gains is not None:
         check_array("flat-field gains", c.gains, shape=(count, height, width), dtypes=("uint16", "float32"))
+    if not 0 < c.dark_scale < np.inf:
+        raise CalibrationError(
+            f"dark scale {c.dark_scale}; must be a finite number above 0", code="calibration.dark_scale"
+        )
     scales = np.ones(count, np.float32) if c.gain_scales is None else np.asarray(c.gain_scales, np.float32)
     check_array("gain scales", scales, shape=(count,), finite=True)
     if scales.min() <= 0:

@@ -1,0 +1,100 @@
+"""What photometric stereo takes: checks of frames and lights, and the forms that the kernels are compiled for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rakelight.arrays import check_array, check_same_shape
+from rakelight.errors import CalibrationError, InputError
+
+if TYPE_CHECKING:
+    from rakelight.reconstruction.photometric import Corrections
+
+FRAME_DTYPES = ("uint8", "uint16", "float32")
+_BLOCK_BYTES = 1 << 24  # work memory of the general path
+
+
+def check_frames(frames: Sequence[NDArray[np.generic]]) -> tuple[tuple[NDArray[np.generic], ...], int, int]:
+    """The frames as arrays of one size and dtype, with height and width."""
+    if len(frames) < 3:
+        raise CalibrationError(
+            f"{len(frames)} light frame(s); photometric stereo needs at least 3 lights, 4 for redundancy",
+            hint="capture one frame per zone; `rakelight recording info` lists what a recording holds",
+            code="photometric.too_few_lights",
+        )
+    stack = tuple(check_array(f"frame {i + 1}", f, ndim=2, dtypes=FRAME_DTYPES) for i, f in enumerate(frames))
+    height, width = check_same_shape("frames", stack)
+    if not height * width:
+        raise InputError(f"frames have shape {(height, width)}; at least one pixel is needed", code="input.shape")
+    for i, frame in enumerate(stack):
+        if frame.dtype != stack[0].dtype:
+            raise InputError(
+                f"frame {i + 1} has dtype {frame.dtype}, the first has {stack[0].dtype}; all must agree",
+                code="input.dtype",
+            )
+    return stack, height, width
+
+
+def check_directions(directions: NDArray[np.floating], count: int) -> NDArray[np.float32]:
+    """(K, 3) float32 unit vectors that do not lie in one plane."""
+    lights = check_array("light directions", directions, shape=(count, 3)).astype(np.float64)
+    lengths = np.linalg.norm(lights, axis=1)
+    if not np.isfinite(lengths).all() or np.abs(lengths - 1).max() > 1e-3:
+        worst = int(np.nan_to_num(np.abs(lengths - 1), nan=np.inf).argmax())
+        raise CalibrationError(
+            f"light {worst + 1} has direction {lights[worst].tolist()} of length {lengths[worst]:.4f}; unit vectors are needed",
+            hint="divide each direction by its length; strengths go into Corrections.gain_scales",
+            code="calibration.light_not_unit",
+        )
+    singular = np.linalg.svd(lights, compute_uv=False)
+    if singular[-1] < 1e-3 * singular[0]:
+        raise CalibrationError(
+            f"the {count} light directions lie in one plane (smallest/largest singular value "
+            f"{singular[-1] / singular[0]:.1e}; at least 1e-3 is needed)",
+            hint="light the part from at least three directions that do not lie in one plane with it",
+            code="calibration.lights_coplanar",
+        )
+    return lights.astype(np.float32)
+
+
+def blocks(
+    stack: tuple[NDArray[np.generic], ...], c: Corrections, always: bool = False
+) -> Iterator[tuple[slice, Any, Corrections]]:
+    """Blocks of rows in one of the few forms that the kernels are compiled for: (rows, frames, corrections).
+
+    Four contiguous integer frames, the usual case, go through whole and as they are. All others (``always``: these too)
+    become float32, a few rows at a time, so that one compiled kernel serves every dtype, layout and number of zones.
+    """
+    zones, (height, width) = len(stack), stack[0].shape
+    maps = [x for x in (*stack, c.dark, c.gains) if x is not None]
+    usual = all(x.flags.c_contiguous and x.dtype != np.float32 for x in maps)
+    if usual and zones == 4 and not always:
+        dark, gains = (None if x is None else _read_only(x) for x in (c.dark, c.gains))
+        yield slice(0, height), tuple(_read_only(f) for f in stack), replace(c, dark=dark, gains=gains)
+        return
+    step = max(1, _BLOCK_BYTES // (8 * zones * width))
+    frames = np.empty((zones, step, width), np.float32)
+    dark = np.zeros((step, width), np.float32)
+    gains = np.ones((zones, step, width), np.float32)
+    for first in range(0, height, step):
+        rows = slice(first, min(first + step, height))
+        n = rows.stop - first
+        for k, frame in enumerate(stack):
+            frames[k, :n] = frame[rows]
+        if c.dark is not None:
+            dark[:n] = c.dark[rows]
+        if c.gains is not None:
+            gains[:, :n] = c.gains[:, rows]
+        yield rows, frames, replace(c, dark=dark, gains=gains)
+
+
+def _read_only(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """A view that cannot be written: kernels are compiled once instead of once for each mix of flags."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -22,7 +22,7 @@ from rakelight.dataset import layout
 from rakelight.dataset.layout import SampleKey
 from rakelight.dataset.sample import FileRecord, SampleInfo, SampleManifest
 from rakelight.errors import DatasetError, RakelightError
-from rakelight.files import atomic_write, make_folder, read_json, sha256_file, storage_error, write_json, write_text
+from rakelight.files import append_bytes, atomic_write, make_folder, read_json, sha256_file, write_json, write_text
 
 Entry = dict[str, str | None]
 
@@ -168,14 +168,7 @@ def rebuild_index(root: Path, found: Survey | None = None) -> IndexReport:
 
 def append_manifest(root: Path, key: SampleKey, files: Iterable[FileRecord]) -> None:
     """Add one committed sample to ``manifest.jsonl`` durably; raises :class:`StorageError`."""
-    path = root / layout.MANIFEST_FILE
-    try:
-        with open(path, "ab") as handle:
-            handle.write(_lines(key, files))
-            handle.flush()
-            os.fsync(handle.fileno())
-    except OSError as e:
-        raise storage_error(e, path) from e
+    append_bytes(root / layout.MANIFEST_FILE, _lines(key, files))
 
 
 def write_category_jsons(root: Path, categories: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ On disk it is a folder with ``recording.json`` and one plain TIFF a frame. It is
 
 from __future__ import annotations
 
-import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ SCHEMA = 1
 Target = Literal["part", "chrome_sphere", "white_plane", "dark", "chessboard", "charuco", "step_gauge", "flat"]
 Role = Literal["zone", "all_zones", "ambient", "dark", "pattern"]
 
+_MAX_JSON_BYTES = 8 << 20
 _BITS = {"8": 8, "10": 10, "12": 12, "14": 14, "16": 16, "32f": 0}
 _KINDS = ("Mono", "RGB", "BayerRG", "BayerGR", "BayerGB", "BayerBG")
 _BITS_OF = {f"{kind}{suffix}": bits for kind in _KINDS for suffix, bits in _BITS.items()}
@@ -43,7 +44,7 @@ class Shot(config.Model):
     role: Role
     zone: int | None = Field(default=None, ge=1, le=255)
     projector: int | None = Field(default=None, ge=1, le=16)
-    pattern: dict[str, Any] | None = None
+    pattern: config.PlainData | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Shot:
@@ -82,7 +83,7 @@ class Frame(config.Model):
     """One stored frame of a shot, with what the devices reported."""
 
     shot: str
-    file: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    file: str = Field(max_length=120, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")  # a plain name: no folder, not hidden
     bytes: int = Field(gt=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     exposure_us: float | None = Field(default=None, gt=0)
@@ -109,17 +110,16 @@ class Description(config.Model):
     rig_id: str | None = None
     calibration_id: str | None = None
     plan: tuple[Shot, ...] = Field(min_length=1)
-    pattern_set: dict[str, Any] | None = None
+    pattern_set: config.PlainData | None = None
     notes: str = ""
 
     @model_validator(mode="after")
     def _consistent(self) -> Description:
         if self.pixel_format not in PIXEL_FORMATS:
             raise ValueError(f"pixel_format {self.pixel_format!r} is not known; known: {', '.join(PIXEL_FORMATS)}")
-        names = [shot.name for shot in self.plan]
-        twice = next((n for n in names if names.count(n) > 1), None)
-        if twice:
-            raise ValueError(f"the plan has two shots named {twice!r}")
+        name, count = Counter(shot.name for shot in self.plan).most_common(1)[0]
+        if count > 1:
+            raise ValueError(f"the plan has {count} shots named {name!r}")
         return self
 
 
@@ -153,7 +153,7 @@ class Recording:
 
     @classmethod
     def open(cls, folder: str | Path) -> Recording:
-        """Open a recording folder; raises :class:`DatasetError` if it is none, or is of an unknown schema."""
+        """Open a recording folder; raises :class:`DatasetError` if it is none, is damaged, or is of an unknown schema."""
         folder = Path(folder)
         if folder.name == FILE_NAME:
             folder = folder.parent
@@ -164,15 +164,21 @@ class Recording:
                 hint="name a recording folder; `rakelight recording import` makes one from plain images",
                 code="recording.not_found",
             )
-        data = files.read_json(folder / FILE_NAME, error=DatasetError)
-        info = config.validate(data, RecordingFile, source=str(folder / FILE_NAME), error=DatasetError, schema=SCHEMA)
+        data = files.read_json(folder / FILE_NAME, error=DatasetError, max_bytes=_MAX_JSON_BYTES)
+        info = config.validate(
+            data,
+            RecordingFile,
+            source=str(folder / FILE_NAME),
+            error=DatasetError,
+            schema=SCHEMA,
+            hint="restore the file from a backup, or import the images again; docs/recordings.md describes it",
+        )
         return cls(folder, info)
 
     @property
     def full_scale(self) -> float | None:
         """Largest raw value of the pixel format (4095 for 12 bits), None for float frames."""
-        bits = _BITS_OF[self.info.pixel_format]
-        return float(2**bits - 1) if bits else None
+        return full_scale_of(self.info.pixel_format)
 
     @property
     def bayer(self) -> str | None:
@@ -193,12 +199,16 @@ class Recording:
     def read(self, frame: Frame) -> NDArray[Any]:
         """Pixels of one frame, (H, W) or (H, W, 3), after its size and SHA-256 were checked.
 
-        Raises :class:`DatasetError` naming the file when it is missing, changed, damaged or of another shape or dtype
-        than the recording says.
+        The file is read once. Raises :class:`DatasetError` naming the file when it is missing, changed, damaged or of
+        another shape or dtype than the recording says.
         """
         path = self.folder / frame.file
-        data = images.read_file(path)
-        if len(data) != frame.bytes or hashlib.sha256(data).hexdigest() != frame.sha256:
+        try:
+            data = images.read_file(path)
+        except DatasetError as e:
+            hint = "restore it from a backup; `rakelight recording verify` lists every damaged frame"
+            raise DatasetError(e.message, hint=hint, code=e.code) from e
+        if len(data) != frame.bytes or files.sha256_bytes(data) != frame.sha256:
             raise DatasetError(
                 f"{path} is not the file that was recorded ({len(data)} bytes, recorded {frame.bytes}; "
                 + ("the checksum differs)" if len(data) == frame.bytes else "truncated or replaced)"),
@@ -232,6 +242,38 @@ def dtype_of(pixel_format: str) -> str:
     return {8: "uint8", 0: "float32"}.get(_BITS_OF[pixel_format], "uint16")
 
 
+def full_scale_of(pixel_format: str) -> float | None:
+    """The largest value of a pixel format (4095 for 12 bits), None for float formats."""
+    bits = _BITS_OF[pixel_format]
+    return float(2**bits - 1) if bits else None
+
+
+def check_values(name: str, image: NDArray[Any], pixel_format: str) -> None:
+    """Refuse pixels that ``pixel_format`` cannot hold: above its full scale, or NaN and infinity in float formats.
+
+    Raises
+    ------
+    DatasetError
+        ``recording.value_range``, with the pixel format that would fit in its hint.
+    """
+    top, full_scale = image.max(), full_scale_of(pixel_format)
+    if full_scale is None:
+        if not (np.isfinite(top) and np.isfinite(image.min())):
+            raise DatasetError(
+                f"{name} holds NaN or infinite values; {pixel_format} frames must be finite",
+                hint="mend what wrote the image; overexposed pixels keep their largest value",
+                code="recording.value_range",
+            )
+    elif top > full_scale:
+        kind = pixel_format.rstrip("0123456789")
+        fits = next(f"{kind}{bits}" for bits in (10, 12, 14, 16) if top < 2**bits)
+        raise DatasetError(
+            f"{name} holds the value {top}; {pixel_format} allows 0 to {full_scale:.0f}",
+            hint=f'say pixel_format = "{fits}" if the values are right (bits shifted to the top of 16 need {kind}16)',
+            code="recording.value_range",
+        )
+
+
 def verify(recording: Recording) -> Iterator[tuple[Frame | None, str]]:
     """Check a recording against its own record; yields (frame, problem), with frame None for the whole.
 
@@ -243,17 +285,18 @@ def verify(recording: Recording) -> Iterator[tuple[Frame | None, str]]:
             recording.read(frame)
         except DatasetError as error:
             yield frame, error.message
-    planned = [s.name for s in recording.info.plan]
-    taken = [f.shot for f in recording.info.frames]
-    for name in planned:
-        if name not in taken:
-            yield None, f"shot {name!r} of the plan has no frame"
+    planned = {s.name for s in recording.info.plan}
+    taken = {f.shot for f in recording.info.frames}
+    for shot in recording.info.plan:
+        if shot.name not in taken:
+            yield None, f"shot {shot.name!r} of the plan has no frame"
     for frame in recording.info.frames:
         if frame.shot not in planned:
             yield frame, f"frame {frame.file} belongs to shot {frame.shot!r}, which is not in the plan"
-    names = [f.file for f in recording.info.frames]
-    for name in sorted({n for n in names if names.count(n) > 1}):
-        yield None, f"file {name} is used by {names.count(name)} frames"
+    names = Counter(f.file for f in recording.info.frames)
+    for name, count in sorted(names.items()):
+        if count > 1:
+            yield None, f"file {name} is used by {count} frames"
     known = {*names, FILE_NAME}
     for path in sorted(recording.folder.iterdir()):
         if path.is_file() and path.name not in known and not path.name.startswith("."):

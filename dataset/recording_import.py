@@ -29,15 +29,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from rakelight import config
+from rakelight import config, files
 from rakelight.dataset import images
 from rakelight.dataset.recording import (
     PIXEL_FORMATS,
@@ -54,7 +57,9 @@ from rakelight.dataset.recording import (
 from rakelight.dataset.recording_writer import write_recording
 from rakelight.errors import ConfigError, DatasetError
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, as grey conversions of JPEG software use
+_HINT = "mend the keys named; docs/recordings.md lists them all"
+_PLACEHOLDER = re.compile(r"\{zone(?::0([1-9])d)?\}")
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601, as the grey conversions of image software use
 
 
 class Crop(config.Model):
@@ -69,28 +74,33 @@ class Crop(config.Model):
 class Stack(config.Model):
     """Shorthand for one file per zone; ``files`` holds ``{zone}`` or ``{zone:02d}``."""
 
-    files: str
-    zones: tuple[int, ...] = Field(min_length=1)
+    files: str = Field(min_length=1, max_length=400)
+    zones: tuple[Annotated[int, Field(ge=1, le=255)], ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _names(self) -> Stack:
-        try:
-            names = {self.files.format(zone=z) for z in self.zones}
-        except (KeyError, IndexError, ValueError) as e:
-            raise ValueError(f"{self.files!r} may hold {{zone}} or {{zone:02d}} and nothing else in braces") from e
-        if len(names) < len(self.zones):
-            raise ValueError(f"{self.files!r} names one file for several zones; put {{zone}} into it")
+        zone, count = Counter(self.zones).most_common(1)[0]
+        if count > 1:
+            raise ValueError(f"zone {zone} stands {count} times in zones")
+        if set("{}") & set(_PLACEHOLDER.sub("", self.files)):
+            raise ValueError(f"files = {self.files!r} may hold {{zone}} or {{zone:02d}} and nothing else in braces")
+        if len(self.zones) > 1 and not _PLACEHOLDER.search(self.files):
+            raise ValueError(f"files = {self.files!r} names one file for all zones; put {{zone}} into it")
         return self
+
+    def file(self, zone: int) -> str:
+        """The file of a zone."""
+        return _PLACEHOLDER.sub(lambda found: str(zone).zfill(int(found[1] or 0)), self.files)
 
 
 class ImportedFrame(config.Model):
     """One file and what it shows."""
 
-    file: str
+    file: str = Field(min_length=1, max_length=400)
     role: Role = "zone"
     zone: int | None = Field(default=None, ge=1, le=255)
     projector: int | None = Field(default=None, ge=1, le=16)
-    pattern: dict[str, Any] | None = None
+    pattern: config.PlainData | None = None
     exposure_us: float | None = Field(default=None, gt=0)
     gain_db: float | None = None
 
@@ -111,7 +121,7 @@ class ImportFile(config.Model):
     circles: tuple[Circle, ...] = ()
     origin: Origin = Origin()
     notes: str = ""
-    pattern_set: dict[str, Any] | None = None
+    pattern_set: config.PlainData | None = None
     stack: Stack | None = None
     frames: tuple[ImportedFrame, ...] = ()
 
@@ -159,11 +169,10 @@ def import_recording(
     folder = Path(images_folder)
     if not folder.is_dir():
         raise DatasetError(f"{folder} is not a folder", hint="name the folder with the images", code="image.missing")
-    what = config.load_toml(description, ImportFile)
+    what = config.load_toml(description, ImportFile, hint=_HINT)
     listed = _frames(what, Path(description))
-    shots = tuple(
-        Shot(name=_shot_name(f), role=f.role, zone=f.zone, projector=f.projector, pattern=f.pattern) for f in listed
-    )
+    _check_present(folder, [f.file for f in listed])
+    shots = _shots(listed)
     plan = tuple({s.name: s for s in shots}.values())  # several frames of one shot are repeats
     sensor = what.sensor
     if what.crop is not None:
@@ -174,7 +183,10 @@ def import_recording(
         )
     shared = {name for name in Description.model_fields if name in ImportFile.model_fields} - {"sensor"}
     result = config.validate(
-        {**{n: getattr(what, n) for n in shared}, "plan": plan, "sensor": sensor}, Description, source=str(description)
+        {**{n: getattr(what, n) for n in shared}, "plan": plan, "sensor": sensor},
+        Description,
+        source=str(description),
+        hint=_HINT,
     )
     with write_recording(output, result, overwrite=overwrite) as writer:
         for index, (frame, shot) in enumerate(zip(listed, shots, strict=True)):
@@ -193,42 +205,83 @@ def import_recording(
 
 
 def _frames(what: ImportFile, source: Path) -> list[ImportedFrame]:
+    """Every file of the description, those of ``[stack]`` first."""
     stack = what.stack
-    listed = [] if stack is None else [ImportedFrame(file=stack.files.format(zone=z), zone=z) for z in stack.zones]
-    listed += what.frames
+    listed = [] if stack is None else [ImportedFrame(file=stack.file(z), zone=z) for z in stack.zones]
     for number, frame in enumerate(what.frames, 1):
-        if (frame.role == "zone") != (frame.zone is not None) or (frame.role == "pattern") != (
-            frame.pattern is not None
+        if (
+            (frame.role == "zone") != (frame.zone is not None)
+            or (frame.role == "pattern") != (frame.pattern is not None)
+            or (frame.projector is not None and frame.role != "pattern")
         ):
             raise ConfigError(
                 f"{source}: frames[{number}] ({frame.file}) of role {frame.role!r}: 'zone' frames need a zone number, "
-                "'pattern' frames a pattern, and no others may have one",
-                hint='write for example { file = "a.png", role = "zone", zone = 1 }',
+                "'pattern' frames a pattern (and may have a projector), and no others may have one",
+                hint='write for example file = "a.png", role = "zone", zone = 1',
                 code="config.invalid",
             )
-    names = [f.file for f in listed]
-    for name in names:
-        if names.count(name) > 1:
+    listed += what.frames
+    for name, count in Counter(f.file for f in listed).items():
+        if count > 1:
             raise ConfigError(
-                f"{source}: {name} is named {names.count(name)} times",
-                hint="name each file once",
-                code="config.invalid",
+                f"{source}: {name} is named {count} times", hint="name each file once", code="config.invalid"
             )
-        if Path(name).is_absolute() or ".." in Path(name).parts:
+        if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
             raise ConfigError(
-                f"{source}: {name} leads out of the images folder",
+                f"{source}: {name!r} leads out of the images folder",
                 hint="use names relative to it",
                 code="config.invalid",
             )
     return listed
 
 
-def _shot_name(frame: ImportedFrame) -> str:
-    if frame.role == "zone":
-        return f"zone{frame.zone}"
-    if frame.role == "pattern":
-        return f"pattern_{Path(frame.file).stem}".replace(" ", "_")
-    return frame.role
+def _check_present(folder: Path, names: list[str]) -> None:
+    """All files, before the first is read; near names in the hint, since most absences are slips of the pen."""
+    missing = [name for name in names if not (folder / name).exists()]
+    if not missing:
+        return
+    near = {name: found for name in missing[:5] if (found := _near(folder, name, names))}
+    hint = "; ".join(f"{name}: did you mean {found}?" for name, found in near.items())
+    if not hint and any("\\" in name for name in missing):
+        hint = "write / between folder and file"
+    raise DatasetError(
+        f"{len(missing)} of {len(names)} files are missing in {folder}: {', '.join(missing[:5])}"
+        + (" …" if len(missing) > 5 else ""),
+        hint=hint or "correct the names in the description, or name the folder with the images",
+        code="image.missing",
+    )
+
+
+def _near(folder: Path, name: str, named: Iterable[str]) -> str:
+    """The file most like ``name`` in the folder where it should be, of those not ``named`` yet; '' if none is."""
+    parent = (folder / name).parent
+    spoken_for = {folder / n for n in named}
+    free = [p for p in parent.iterdir() if p.is_file() and p not in spoken_for] if parent.is_dir() else []
+    there = {p.name: p.name.lower() for p in sorted(free)}
+    wanted = Path(name).name.lower()
+    best = difflib.get_close_matches(wanted, there.values(), n=1, cutoff=0.7)
+    return next((str(Path(name).with_name(n)) for n, lower in there.items() if [lower] == best), "")
+
+
+def _shots(listed: Iterable[ImportedFrame]) -> list[Shot]:
+    """The shot of each frame; frames that show the same are one shot, patterns that differ never are."""
+    names: dict[str, str] = {}  # of what is shown
+    shots: list[Shot] = []
+    for frame in listed:
+        shown = files.canonical_json([frame.role, frame.zone, frame.projector, frame.pattern])
+        name = names.setdefault(shown, _shot_name(frame, names.values()))
+        shots.append(
+            Shot(name=name, role=frame.role, zone=frame.zone, projector=frame.projector, pattern=frame.pattern)
+        )
+    return shots
+
+
+def _shot_name(frame: ImportedFrame, taken: Iterable[str]) -> str:
+    if frame.role != "pattern":
+        return f"zone{frame.zone}" if frame.role == "zone" else frame.role
+    name = "pattern_" + re.sub(r"[^A-Za-z0-9_.-]", "_", Path(frame.file).stem)[:60]
+    number = next(n for n in range(1, 1_000_000) if (f"{name}_{n}" if n > 1 else name) not in taken)
+    return f"{name}_{number}" if number > 1 else name
 
 
 def _fit(image: NDArray[Any], what: ImportFile, name: str) -> NDArray[Any]:

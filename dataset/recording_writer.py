@@ -15,8 +15,8 @@ import rakelight
 from rakelight import config, files
 from rakelight.arrays import check_array
 from rakelight.dataset import images
-from rakelight.dataset.recording import FILE_NAME, SCHEMA, Description, Frame, Recording, RecordingFile, dtype_of
-from rakelight.errors import DatasetError
+from rakelight.dataset.recording import FILE_NAME, SCHEMA, Description, Frame, RecordingFile, check_values, dtype_of
+from rakelight.errors import DatasetError, InputError
 
 
 class RecordingWriter:
@@ -44,14 +44,30 @@ class RecordingWriter:
         Raises
         ------
         DatasetError
-            A shot that is not planned, another size than the first frame's, a wrong dtype.
+            A shot that is not planned, another size than the first frame's, values that the pixel format cannot hold.
+        InputError
+            A wrong dtype or number of axes, no pixels.
+        StorageError
+            The frame cannot be written.
         """
         if shot not in {s.name for s in self._description.plan}:
-            raise DatasetError(f"shot {shot!r} is not in the plan", code="recording.shot_unplanned")
+            names = ", ".join(s.name for s in self._description.plan[:8])
+            raise DatasetError(
+                f"shot {shot!r} is not in the plan ({names} …)",
+                hint="add it to the plan before the recording is begun",
+                code="recording.shot_unplanned",
+            )
         rgb = self._description.pixel_format.startswith("RGB")
         dtype = dtype_of(self._description.pixel_format)
         name = measured.get("original") or shot
-        check_array(f"frame {name} ({self._description.pixel_format})", image, ndim=3 if rgb else 2, dtypes=(dtype,))
+        image = check_array(
+            f"frame {name} ({self._description.pixel_format})",
+            image,
+            shape=(None, None, 3) if rgb else (None, None),
+            dtypes=(dtype,),
+        )
+        if image.size == 0:
+            raise InputError(f"frame {name} has shape {image.shape}, no pixels", code="input.shape")
         size = (image.shape[0], image.shape[1])
         if self._size is None:
             self._size = size
@@ -62,17 +78,22 @@ class RecordingWriter:
                 hint="crop or export them to one size, or make two recordings",
                 code="recording.size_mismatch",
             )
+        check_values(f"frame {name}", image, self._description.pixel_format)
         number = len(self._frames) + 1
         path = self._folder / f"{number:03d}_{shot}.tiff"
-        images.write_tiff(path, image)
-        frame = Frame(shot=shot, file=path.name, bytes=path.stat().st_size, sha256=files.sha256_file(path), **measured)
+        stored, sha256 = images.write_tiff(path, image)
+        facts = {"shot": shot, "file": path.name, "bytes": stored, "sha256": sha256, **measured}
+        frame = config.validate(facts, Frame, source=f"frame {name}", error=DatasetError)
         self._frames.append(frame)
         return frame
 
     def _finish(self) -> None:
         if self._size is None:
-            raise DatasetError("a recording without frames is not written", code="recording.empty")
-        missing = [s.name for s in self._description.plan if s.name not in {f.shot for f in self._frames}]
+            raise DatasetError(
+                "a recording without frames is not written", hint="add the planned frames", code="recording.empty"
+            )
+        taken = {f.shot for f in self._frames}
+        missing = [s.name for s in self._description.plan if s.name not in taken]
         if missing:
             raise DatasetError(
                 f"{len(missing)} planned shot(s) have no frame: {', '.join(missing[:5])}",
@@ -100,21 +121,15 @@ def write_recording(
 ) -> Iterator[RecordingWriter]:
     """Open a new recording for writing; it appears as ``folder`` only when the block ends without an error.
 
-    Raises :class:`StorageError` when ``folder`` exists (unless ``overwrite``) or cannot be written, and
-    :class:`DatasetError` when planned shots have no frame.
+    Raises :class:`StorageError` when ``folder`` exists (unless ``overwrite``, which replaces recordings and empty folders
+    only) or cannot be written, and :class:`DatasetError` when planned shots have no frame.
 
     Examples
     --------
     >>> with write_recording("part-7", description) as writer:  # doctest: +SKIP
     ...     writer.add("zone1", frame, exposure_us=2000.0)
     """
-    with files.staged_folder(folder, overwrite=overwrite) as staging:
+    with files.staged_folder(folder, overwrite=overwrite, marker=FILE_NAME) as staging:
         writer = RecordingWriter(staging, description)
         yield writer
         writer._finish()
-
-
-def copy_frame(recording: Recording, frame: Frame, target: Path) -> None:
-    """Copy a frame's file verbatim after checking it."""
-    recording.read(frame)
-    files.write_bytes(target, (recording.folder / frame.file).read_bytes())

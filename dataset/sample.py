@@ -10,21 +10,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from pydantic import Field
 
 from rakelight import __version__
 from rakelight.arrays import check_array
 from rakelight.config import Model
-from rakelight.dataset import layout
+from rakelight.dataset import images, layout
 from rakelight.dataset.layout import SampleKey
 from rakelight.errors import DatasetError, InputError
 from rakelight.files import atomic_write, make_folder, sha256_bytes, write_bytes
 
-JPEG_QUALITY = 95
 _MAX_SIDE = 65_500  # what libjpeg writes
 _CHUNK_BYTES = 1 << 20
 
@@ -250,14 +247,14 @@ def write_sample_files(content: SampleContent, key: SampleKey, staging: Path) ->
     """
     stage = _Stage(staging, key, content.timestamp)
     for view in sorted(content.rgb):
-        stage.put_modality(f"RGBL{view:02d}", encode_jpeg(content.rgb[view]))
+        stage.put_modality(f"RGBL{view:02d}", images.encode_jpeg(content.rgb[view]))
     if content.ps is not None:
-        stage.put_modality("PS", encode_jpeg(content.ps))
+        stage.put_modality("PS", images.encode_jpeg(content.ps))
     if content.mask is not None:
-        stage.put_modality("MASK", encode_png(content.mask))
+        stage.put_modality("MASK", images.encode_png(content.mask))
     for name, array in content.extras.items():
         if array.dtype == np.uint8:
-            stage.put_extra("extra", f"{name}.png", encode_png(array))
+            stage.put_extra("extra", f"{name}.png", images.encode_png(array))
         else:
             stage.put_tiff(f"{name}.tiff", array)
     for name, source in content.raw_files.items():
@@ -295,18 +292,7 @@ class _Stage:
         self._note(role, f"{self.key.extras_folder}/{name}", len(data), sha256_bytes(data))
 
     def put_tiff(self, name: str, array: NDArray[Any]) -> None:
-        array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
-        colour: dict[str, Any] = {"photometric": "rgb", "planarconfig": "contig"} if array.ndim == 3 else {}
-        options = {"photometric": "minisblack", "metadata": None, "software": "rakelight", **colour}
-        with atomic_write(self._extras / name) as handle:
-            # The samples are written here, since ndarray.tofile, which tifffile calls, hides that a disk is full.
-            place = tifffile.imwrite(handle, shape=array.shape, dtype=array.dtype, returnoffset=True, **options)
-            assert place is not None
-            handle.seek(place[0])
-            handle.write(array.reshape(-1).view(np.uint8).data)
-            size = handle.seek(0, 2)
-            handle.seek(0)
-            sha256 = hashlib.file_digest(handle, "sha256").hexdigest()  # type: ignore[arg-type]
+        size, sha256 = images.write_tiff(self._extras / name, array)
         self._note("extra", f"{self.key.extras_folder}/{name}", size, sha256)
 
     def copy(self, name: str, source: Path, expected_sha256: str) -> None:
@@ -341,31 +327,6 @@ def _chunks(source: Path) -> Iterator[bytes]:
             hint="check the recording it belongs to",
             code="dataset.raw_unreadable",
         ) from e
-
-
-def encode_jpeg(rgb: NDArray[np.uint8]) -> memoryview:
-    """(H, W, 3) uint8 RGB as JPEG: quality 95, no chroma subsampling (4:4:4), no EXIF."""
-    bgr = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2BGR)
-    options = [
-        cv2.IMWRITE_JPEG_QUALITY,
-        JPEG_QUALITY,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-    ]
-    return _encoded(".jpg", bgr, options)
-
-
-def encode_png(array: NDArray[np.uint8]) -> memoryview:
-    """(H, W) or (H, W, 3) uint8 RGB as lossless PNG."""
-    a = np.ascontiguousarray(array)
-    return _encoded(".png", cv2.cvtColor(a, cv2.COLOR_RGB2BGR) if a.ndim == 3 else a, [])
-
-
-def _encoded(extension: str, array: Any, options: list[int]) -> memoryview:
-    done, data = cv2.imencode(extension, array, options)
-    if not done:
-        raise InputError(f"picture of shape {array.shape} cannot be encoded as {extension}", code="input.shape")
-    return np.ascontiguousarray(data).reshape(-1).data
 
 
 def _json_bytes(value: Any) -> bytes:

@@ -37,7 +37,7 @@ from rakelight.dataset.sample import (
     write_sample_files,
 )
 from rakelight.errors import DatasetError, StorageError
-from rakelight.files import fsync_folder, make_folder, read_json, rename_folder, storage_error, write_json
+from rakelight.files import make_folder, read_json, rename_folder, storage_error, write_json
 
 _log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class Dataset:
                 code="dataset.folder_not_empty",
             )
         for folder in layout.FOLDERS:
-            _make_durable_folder(root / folder)
+            make_folder(root / folder)
         write_json(root / layout.DATASET_FILE, info.model_dump(by_alias=True))  # last: it makes the folder a data set
         return cls(root, info)
 
@@ -248,7 +248,7 @@ class DatasetWriter:
         """Rename extras, then raw (the commit), then add the sample to the cache."""
         raw, extras = self.root / key.raw_folder, self.root / key.extras_folder
         for folder in (raw, extras):
-            _make_durable_folder(folder.parent)
+            make_folder(folder.parent)
         was_stale = self._index_stale
         self._index_stale = True  # until the cache has the sample; else close() rebuilds it
         self._last_numbers[key.class_folder] = key.number  # from here on the number is spent, whatever happens
@@ -268,17 +268,6 @@ class DatasetWriter:
             self._index_stale = False
         except StorageError as e:  # the sample is safe, so the commit must not fail: the cache is rebuilt later
             _log.warning("sample %s is committed, but manifest.jsonl could not be extended: %s", key, e.message)
-
-
-def _make_durable_folder(folder: Path) -> None:
-    """Create ``folder`` and its parents so that their names survive a power cut."""
-    missing = [p for p in (folder, *folder.parents) if not p.exists()]
-    make_folder(folder)
-    try:
-        for created in reversed(missing):
-            fsync_folder(created.parent)
-    except OSError as e:
-        raise storage_error(e, folder) from e
 
 
 @contextlib.contextmanager
@@ -335,7 +324,7 @@ def _quarantine(root: Path, origin: str, reason: str) -> Quarantined:
     now = datetime.now(UTC)
     folder = f"{layout.QUARANTINE_FOLDER}/{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
     target = root / folder / origin
-    _make_durable_folder(target.parent)
+    make_folder(target.parent)
     note = {
         "schema": 1,
         "origin": origin,

@@ -38,7 +38,12 @@ def check_array(
     """
     import numpy as np
 
-    a: NDArray[Any] = np.asarray(array)
+    try:
+        a: NDArray[Any] = np.asarray(array)
+    except ValueError as e:  # rows of different lengths
+        raise InputError(f"{name} is not an array: {e}", code="input.shape") from e
+    if a.dtype.kind not in "biufc":
+        raise InputError(f"{name} has dtype {a.dtype.name}; numbers are needed", code="input.dtype")
     if dtypes is not None:
         allowed = tuple(dtypes)
         if a.dtype.name not in allowed:

@@ -3,76 +3,109 @@
 from __future__ import annotations
 
 import difflib
+import json
+import reprlib
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from rakelight.errors import ConfigError, RakelightError
+
+_HINT = "mend the keys named; the documentation lists what each file may hold"
+_MAX_TOML_BYTES = 1 << 20
+_SHOWN = 8  # problems told in one error
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
 
 
 class Model(BaseModel):
     """Base of everything rakelight reads from files: unknown keys are errors, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="null")
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="null")
 
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as e:
+        raise ValueError(f"cannot be written as JSON: {e}") from e
+    return value
+
+
+PlainData = Annotated[dict[str, Any], AfterValidator(_plain)]
+"""A table whose keys are its owner's affair; whatever stands in it can be written as JSON."""
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def load_toml(path: str | Path, model: type[M]) -> M:
-    """Read a TOML file and validate it as ``model``; raises :class:`ConfigError`."""
+def load_toml(path: str | Path, model: type[M], *, hint: str = _HINT) -> M:
+    """Read a TOML file and validate it as ``model``; raises :class:`ConfigError` (with ``hint`` if keys do not fit)."""
     path = Path(path)
     try:
         with open(path, "rb") as handle:
-            data = tomllib.load(handle)
+            content = handle.read(_MAX_TOML_BYTES + 1)
+        if len(content) > _MAX_TOML_BYTES:
+            raise ValueError(f"longer than {_MAX_TOML_BYTES} bytes")
+        data = tomllib.loads(content.decode("utf-8-sig"))  # editors on Windows put a mark in front
     except FileNotFoundError as e:
         raise ConfigError(f"{path} does not exist", hint="check the path", code="config.missing") from e
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+    except OSError as e:
+        raise ConfigError(
+            f"{path} cannot be read: {e.strerror or e}", hint="name a TOML file", code="config.unreadable"
+        ) from e
+    except (ValueError, RecursionError) as e:  # wrong TOML, wrong UTF-8, numbers of thousands of digits, nesting
         raise ConfigError(f"{path} is not valid TOML: {e}", hint="mend the line named", code="config.syntax") from e
-    return validate(data, model, source=str(path))
+    return validate(data, model, source=str(path), hint=hint)
 
 
 def validate(
-    data: Any, model: type[M], *, source: str, error: type[RakelightError] = ConfigError, schema: int = 1
+    data: Any,
+    model: type[M],
+    *,
+    source: str,
+    error: type[RakelightError] = ConfigError,
+    schema: int = 1,
+    hint: str = _HINT,
 ) -> M:
     """Validate plain data as ``model``; every problem is named in one error of type ``error``.
 
-    A ``schema`` number in ``data`` that is newer than ``schema`` is refused first, since nothing else said
+    A ``schema`` number in ``data`` other than ``schema`` is refused first, since nothing else said
     about such a file would be true.
     """
     if isinstance(data, dict):
         found = data.get("schema", schema)
-        if found != schema:
+        if type(found) is not int or found != schema:
             raise error(
-                f"{source}: schema = {found!r} is not known here (this version reads schema {schema})",
+                f"{source}: schema = {_short.repr(found)} is not known here (this version reads schema {schema})",
                 hint="update rakelight, or use the version that wrote the file",
                 code="config.schema_unknown",
             )
     try:
         return model.model_validate(data)
     except ValidationError as e:
-        problems = [_sentence(p, data, model) for p in e.errors(include_url=False)]
-        shown = problems[:8] + ([f"… and {len(problems) - 8} more"] if len(problems) > 8 else [])
-        raise error(
-            f"{source}: " + "; ".join(shown),
-            hint="mend the keys named; docs/files.md lists what each file may hold",
-            code="config.invalid",
-        ) from e
+        problems = e.errors(include_url=False, include_context=False)
+        shown = [_sentence(p, model) for p in problems[:_SHOWN]]
+        more = [f"… and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        raise error(f"{source}: " + "; ".join(shown + more), hint=hint, code="config.invalid") from e
 
 
-def _sentence(problem: Any, data: Any, model: type[BaseModel]) -> str:
+def _sentence(problem: Any, model: type[BaseModel]) -> str:
     """One validation problem as a sentence: key, value, what is allowed, nearest known key."""
     loc = problem["loc"]
     key = "".join(f"[{p + 1}]" if isinstance(p, int) else f".{p}" for p in loc).lstrip(".") or "the file"
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(loc[-1]), _known_keys(model, loc[:-1]), n=1)
+        near = difflib.get_close_matches(str(loc[-1])[:80], _known_keys(model, loc[:-1]), n=1)
         known = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(_known_keys(model, loc[:-1]))
         return f"unknown key {key} ({known})"
     if problem["type"] == "missing":
         return f"key {key} is missing"
-    return f"{key} = {problem['input']!r}: {problem['msg']}"
+    if problem["type"] == "value_error" and isinstance(
+        problem["input"], dict | BaseModel
+    ):  # the sentence names the keys
+        return f"{key}: {problem['msg'].removeprefix('Value error, ')}"
+    return f"{key} = {_short.repr(problem['input'])}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _known_keys(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:

@@ -11,8 +11,10 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -24,17 +26,21 @@ from rakelight.errors import RakelightError, StorageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_WINDOWS = os.name == "nt"
 _MAX_JSON_BYTES = 64 << 20
+_FULL_BELOW_BYTES = 1 << 16  # a disk with less room than this counts as full when a failed write says no reason
+_DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _PARTIAL = ".partial-"  # marks what is still being written, for files and folders alike
 
 
 def storage_error(error: OSError, path: Path) -> StorageError:
     """Turn an ``OSError`` met while writing ``path`` into an error with the cure in its hint."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT if hasattr(errno, "EDQUOT") else errno.ENOSPC):
-        where = next(p for p in (path, *path.parents) if p.exists())
-        free = shutil.disk_usage(where).free
+    free = _free_bytes(path)
+    unexplained = error.errno is None and free is not None and free < _FULL_BELOW_BYTES
+    if error.errno in _DISK_FULL or unexplained:
+        room = "no room left" if free is None else f"{free / 1e6:.1f} MB free"
         return StorageError(
-            f"disk full while writing {path} ({free / 1e6:.1f} MB free)",
+            f"disk full while writing {path} ({room})",
             hint="free some space or choose another folder, then run the command again; nothing half-written remains",
             code="storage.disk_full",
         )
@@ -45,12 +51,21 @@ def storage_error(error: OSError, path: Path) -> StorageError:
     )
 
 
+def _free_bytes(path: Path) -> int | None:
+    """Room on the disk of ``path``, of its nearest folder that can be asked."""
+    for folder in (path, *path.parents):
+        with contextlib.suppress(OSError):
+            return shutil.disk_usage(folder).free
+    return None
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a binary file that becomes ``path`` only if the block succeeds.
 
     Yields a seekable handle open for reading and writing. Raises :class:`StorageError` when the folder cannot be
-    written or the disk is full; in every failure ``path`` keeps its old content.
+    written or the disk is full; ``path`` then has its old content, or (if only the last fsync of the folder failed) the
+    whole new one.
     """
     path = Path(path)
     beside = path.with_name(f".{path.name}{_PARTIAL}{uuid.uuid4().hex[:8]}")
@@ -92,8 +107,34 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path, *, error: Callable[..., RakelightError]) -> Any:
-    """Read JSON strictly: bounded size, no duplicate keys, no NaN.
+def append_bytes(path: str | Path, data: bytes) -> None:
+    """Append ``data`` to ``path`` (made if absent) so that it survives a power cut.
+
+    Raises :class:`StorageError`; what was appended in part is then taken away again, as far as the disk allows. A power
+    cut meanwhile may leave a part, so readers must tell a torn last record.
+    """
+    path = Path(path)
+    try:
+        new = not path.exists()
+        with open(path, "ab", buffering=0) as handle:
+            before = handle.seek(0, os.SEEK_END)
+            try:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[handle.write(rest) :]
+                os.fsync(handle.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    handle.truncate(before)
+                raise
+        if new:
+            fsync_folder(path.parent)
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
+def read_json(path: str | Path, *, error: Callable[..., RakelightError], max_bytes: int = _MAX_JSON_BYTES) -> Any:
+    """Read JSON strictly: bounded size, no duplicate keys, no NaN or infinity, only text that UTF-8 can hold.
 
     ``error`` is the class to raise (``DatasetError``, ``CalibrationError`` …), so that the caller's
     user learns which kind of thing is broken.
@@ -111,12 +152,20 @@ def read_json(path: str | Path, *, error: Callable[..., RakelightError]) -> Any:
     def no_constants(name: str) -> Any:
         raise ValueError(f"{name} is not a JSON number")
 
+    def finite(digits: str) -> float:
+        if math.isinf(value := float(digits)):
+            raise ValueError(f"{digits} is too large for a number")
+        return value
+
     try:
         size = path.stat().st_size
-        if size > _MAX_JSON_BYTES:
-            raise ValueError(f"{size} bytes; at most {_MAX_JSON_BYTES} are read")
+        if size > max_bytes:
+            raise ValueError(f"{size} bytes; at most {max_bytes} are read")
         text = path.read_text(encoding="utf-8")
-        return json.loads(text, object_pairs_hook=no_duplicates, parse_constant=no_constants)
+        value = json.loads(text, object_pairs_hook=no_duplicates, parse_constant=no_constants, parse_float=finite)
+        if "\\u" in text:  # \\ud800 alone is JSON, but no text: it could be neither printed nor written again
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value
     except FileNotFoundError as e:
         raise error(f"{path} does not exist", hint="check the path", code="file.missing") from e
     except (OSError, ValueError, RecursionError) as e:
@@ -132,7 +181,7 @@ def write_npz(path: str | Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     import numpy as np
 
     with atomic_write(path) as handle:
-        np.savez(handle, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+        np.savez(handle, allow_pickle=False, **arrays)
 
 
 def sha256_bytes(data: bytes | memoryview) -> str:
@@ -147,49 +196,98 @@ def sha256_file(path: str | Path) -> str:
 
 
 def make_folder(path: str | Path) -> Path:
-    """Create ``path`` and its parents if absent; raises :class:`StorageError` when it cannot be."""
+    """Create ``path`` and its parents if absent, so that their names survive a power cut.
+
+    Raises :class:`StorageError` when it cannot be created.
+    """
     path = Path(path)
     try:
+        missing = [p for p in (path, *path.parents) if not p.exists()]
         path.mkdir(parents=True, exist_ok=True)
+        for created in reversed(missing):
+            fsync_folder(created.parent)
     except OSError as error:
         raise storage_error(error, path) from error
     return path
 
 
 @contextlib.contextmanager
-def staged_folder(final: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+def staged_folder(final: str | Path, *, overwrite: bool = False, marker: str = "") -> Iterator[Path]:
     """Fill a folder that becomes ``final`` only if the block succeeds.
 
     Yields an empty folder beside ``final``; at the end every file in it is fsynced and the folder renamed.
-    With ``overwrite`` an existing ``final`` is replaced (it is kept until the new one is whole). Raises :class:`StorageError`
-    if ``final`` exists and ``overwrite`` is false, or if writing fails; the half-filled folder is then removed.
+
+    Parameters
+    ----------
+    final : path
+        The folder to make.
+    overwrite : bool
+        Replace ``final`` if it exists; it is kept until the new one is whole, and put back if the renaming fails.
+    marker : str
+        Name of a file that a folder must hold to be replaced (unless it is empty), so that a mistyped path does not cost
+        a folder of another kind.
+
+    Raises
+    ------
+    StorageError
+        ``final`` exists and must not be replaced, or writing fails; the half-filled folder is then removed.
     """
     final = Path(final)
-    if final.exists() and not overwrite:
-        raise StorageError(
-            f"{final} exists already", hint="choose another name or pass --overwrite", code="storage.exists"
-        )
-    make_folder(final.parent)
-    staging = final.with_name(f".{final.name}{_PARTIAL}{uuid.uuid4().hex[:8]}")
+    if final.name in ("", ".."):
+        final = Path(os.path.abspath(final))
     try:
+        _check_replaceable(final, overwrite, marker)
+        make_folder(final.parent)
+        staging = final.with_name(f".{final.name}{_PARTIAL}{uuid.uuid4().hex[:8]}")
         try:
             staging.mkdir()
             yield staging
             fsync_tree(staging)
-            if final.exists():
-                old = final.with_name(f".{final.name}.old-{uuid.uuid4().hex[:8]}")
-                _replace(final, old)
-                _replace(staging, final)
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                _replace(staging, final)
-            fsync_folder(final.parent)
-        except RakelightError:
-            raise
-        except OSError as error:
-            raise storage_error(error, final) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+            _swap_in(staging, final)
+        finally:
+            _remove_tree(staging)
+    except RakelightError:
+        raise
+    except OSError as error:
+        raise storage_error(error, final) from error
+
+
+def _check_replaceable(final: Path, overwrite: bool, marker: str) -> None:
+    try:
+        final.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return  # a file in the place of a parent is told by make_folder
+    if not overwrite:
+        raise StorageError(
+            f"{final} exists already", hint="choose another name or pass --overwrite", code="storage.exists"
+        )
+    if not final.is_dir() or final.parent == final:
+        raise StorageError(
+            f"{final} is not a folder that can be replaced", hint="choose another name", code="storage.not_a_folder"
+        )
+    if marker and not (final / marker).is_file() and any(final.iterdir()):
+        raise StorageError(
+            f"{final} is not replaced: it is not empty and holds no {marker}, so it is something else",
+            hint="choose another name, or remove that folder yourself",
+            code="storage.exists",
+        )
+
+
+def _swap_in(staging: Path, final: Path) -> None:
+    """Rename ``staging`` to ``final``; an existing ``final`` is kept aside until that has succeeded."""
+    if not final.exists():
+        _replace(staging, final)
+        fsync_folder(final.parent)
+        return
+    old = final.with_name(f".{final.name}.old-{uuid.uuid4().hex[:8]}")
+    _replace(final, old)
+    try:
+        _replace(staging, final)
+    except BaseException:
+        os.replace(old, final)
+        raise
+    fsync_folder(final.parent)
+    _remove_tree(old)
 
 
 def rename_folder(source: str | Path, final: str | Path) -> None:
@@ -213,14 +311,28 @@ def fsync_tree(folder: str | Path) -> None:
     """fsync every file and folder below ``folder``, and ``folder`` itself."""
     for root, _folders, names in os.walk(folder, topdown=False):
         for name in names:
-            with open(os.path.join(root, name), "r+b") as handle:
-                os.fsync(handle.fileno())
+            fsync_file(os.path.join(root, name))
         fsync_folder(root)
+
+
+def fsync_file(path: str | Path) -> None:
+    """Make a file's content durable, also that of a read-only file (a copy of one, say)."""
+    if not _WINDOWS:
+        with open(path, "rb") as handle:
+            os.fsync(handle.fileno())
+        return
+    mode = os.stat(path).st_mode  # there only a handle open for writing can be flushed
+    os.chmod(path, mode | stat.S_IWRITE)
+    try:
+        with open(path, "r+b") as handle:
+            os.fsync(handle.fileno())
+    finally:
+        os.chmod(path, mode)
 
 
 def fsync_folder(folder: str | Path) -> None:
     """Make the names in ``folder`` durable (a no-op on Windows, which offers no such call)."""
-    if os.name == "nt":
+    if _WINDOWS:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -235,7 +347,17 @@ def _replace(source: Path, final: Path) -> None:
             os.replace(source, final)
             return
         except PermissionError:
-            if os.name != "nt":  # elsewhere a refusal is final; on Windows a scanner lets go in a moment
+            if not _WINDOWS:  # elsewhere a refusal is final; on Windows a scanner lets go in a moment
                 raise
             time.sleep(wait_s)
     os.replace(source, final)
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a folder of ours as far as the system allows; what remains carries a mark in its name."""
+    if _WINDOWS:  # refuses to delete read-only files
+        for root, _folders, names in os.walk(folder):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    os.chmod(os.path.join(root, name), stat.S_IWRITE)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -9,6 +10,12 @@ import click
 from rakelight.cli.console import emit_json, json_option, progress, table, warn
 
 DAMAGED = 7
+_NEXT = {
+    "part": "rakelight reconstruct {folder} --calibration CALIBRATION -o OUTPUT",
+    "chrome_sphere": "rakelight calibrate lights {folder} -o CALIBRATION",
+    "white_plane": "rakelight calibrate lights SPHERE {folder} -o CALIBRATION",
+    "dark": "rakelight calibrate lights SPHERE {folder} -o CALIBRATION",
+}
 
 
 @click.group()
@@ -69,21 +76,30 @@ def verify(ctx: click.Context, folders: tuple[Path, ...], as_json: bool) -> None
     Exit code 7 if anything is wrong.
     """
     from rakelight.dataset import recording as rec
+    from rakelight.errors import DatasetError
 
     problems: dict[str, list[str]] = {}
     frames = 0
-    for folder in folders:
-        opened = rec.Recording.open(folder)
-        frames += len(opened.info.frames)
-        problems[str(folder)] = [text for _frame, text in rec.verify(opened)]
+    with progress("verifying", quiet=as_json) as step:
+        for number, folder in enumerate(folders, 1):
+            step(folder.name)
+            problems[str(folder)] = []
+            try:
+                opened = rec.Recording.open(folder)
+                frames += len(opened.info.frames)
+                problems[str(folder)] += [text for _frame, text in rec.verify(opened)]
+            except DatasetError as error:
+                problems[str(folder)].append(error.message)
+            step(number, len(folders))
     bad = sum(bool(p) for p in problems.values())
     if as_json:
-        emit_json({"recordings": len(folders), "frames": frames, "problems": problems})
+        emit_json({"recordings": len(problems), "frames": frames, "problems": problems})
     else:
         for folder_name, texts in problems.items():
             for text in texts:
                 click.echo(f"{folder_name}: {text}")
-        click.echo(f"{len(folders)} recording(s), {frames} frames: " + (f"{bad} damaged" if bad else "all whole"))
+        verdict = f"{bad} of {len(problems)} damaged" if bad else "all whole"
+        click.echo(f"{_count(len(problems), 'recording')}, {_count(frames, 'frame')}: {verdict}")
     if bad:
         ctx.exit(DAMAGED)
 
@@ -118,10 +134,25 @@ def import_(images: Path, description: Path, output: Path, overwrite: bool, as_j
     with progress("importing", quiet=as_json) as step:
         opened = import_recording(images, description, output, overwrite=overwrite, progress=step)
     i = opened.info
+    then = _NEXT.get(i.target, "rakelight recording info {folder}").format(folder=shlex.quote(str(output)))
     if as_json:
         emit_json(
-            {"recording": str(output), "recording_id": i.recording_id, "frames": len(i.frames), "warnings": i.warnings}
+            {
+                "recording": str(output),
+                "recording_id": i.recording_id,
+                "frames": len(i.frames),
+                "zones": opened.zones,
+                "warnings": i.warnings,
+                "next": then,
+            }
         )
         return
     warn(i.warnings)
-    click.echo(f"{output}: {len(i.frames)} frames, {i.width}×{i.height} {i.pixel_format}, zones {list(opened.zones)}")
+    zones = f", {_count(len(opened.zones), 'zone')}" if opened.zones else ""
+    click.echo(f"{i.part_id}: {_count(len(i.frames), 'frame')}, {i.width}×{i.height} {i.pixel_format}{zones}")
+    click.echo(f"recording: {output}")
+    click.echo(f"next: {then}")
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

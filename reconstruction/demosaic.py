@@ -26,7 +26,7 @@ def demosaic(mosaic: NDArray[Any], pattern: str) -> NDArray[Any]:
     Parameters
     ----------
     mosaic : (H, W) uint8, uint16 or float32
-        One value per photosite. float32 is carried through 16 bits (a step of 1/65535 of its maximum).
+        One value per photosite. NaN in float32 counts as 0.
     pattern : {"RG", "GR", "GB", "BG"}
         Colours of the first two photosites of the first row (SFNC BayerRG, …).
 
@@ -46,6 +46,26 @@ def demosaic(mosaic: NDArray[Any], pattern: str) -> NDArray[Any]:
         raise InputError(f"a Bayer mosaic of {mosaic.shape} pixels; at least 2×2 are needed", code="input.shape")
     if mosaic.dtype != np.float32:
         return np.asarray(cv2.cvtColor(np.ascontiguousarray(mosaic), _OPENCV[pattern]))
-    top = max(float(np.nanmax(mosaic)), 1e-12)
-    coded = np.rint(np.clip(np.nan_to_num(mosaic), 0, None) * np.float32(65535 / top)).astype(np.uint16)
-    return np.asarray(cv2.cvtColor(coded, _OPENCV[pattern])) * np.float32(top / 65535)
+    return _bilinear(np.nan_to_num(mosaic), pattern)
+
+
+_CROSS = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]], np.float32) / 4  # green: every second photosite
+_SQUARE = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32) / 4  # red and blue: every fourth
+
+
+def _bilinear(mosaic: NDArray[np.float32], pattern: str) -> NDArray[np.float32]:
+    """The same interpolation without loss of range: each colour's photosites, zeros between them, and a small kernel.
+
+    Mirroring at the border (without repeating the edge) keeps the pattern, so the weights sum to 1 there, too.
+    """
+    colours = {"RG": "RGGB", "GR": "GRBG", "GB": "GBRG", "BG": "BGGR"}[pattern]
+    out = np.empty((*mosaic.shape, 3), np.float32)
+    alone = np.empty_like(mosaic)
+    for channel, colour in enumerate("RGB"):
+        alone.fill(0)
+        for site in (k for k in range(4) if colours[k] == colour):
+            row, column = divmod(site, 2)
+            alone[row::2, column::2] = mosaic[row::2, column::2]
+        kernel = _CROSS if colour == "G" else _SQUARE
+        out[..., channel] = cv2.filter2D(alone, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+    return out

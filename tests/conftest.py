@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -19,3 +21,13 @@ settings.load_profile("rakelight")
 def repository() -> Path:
     """The top folder of the repository."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def scenes() -> Any:
+    """Simulated recordings with known truth: the module ``tests/scenes.py`` (tests are no package)."""
+    spec = importlib.util.spec_from_file_location("scenes", Path(__file__).with_name("scenes.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import sys
+import traceback
 from typing import Any
 
 import click
 
 import rakelight
+from rakelight.cli.console import SuggestingGroup
 from rakelight.errors import RakelightError
 
 INTERRUPTED = 130
+_DEFECT = "this is a defect of rakelight, not of your data; please report it with the lines above"
 
 
-class LazyGroup(click.Group):
+class LazyGroup(SuggestingGroup):
     """A group whose commands live in modules named in ``lazy``: name → (``module:attribute``, one-line help)."""
 
     def __init__(self, *args: Any, lazy: dict[str, tuple[str, str]], **kwargs: Any) -> None:
@@ -35,15 +39,6 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_where, text) in self._lazy.items()])
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        import difflib
-
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            near = difflib.get_close_matches(args[0], self._lazy, n=1)
-            raise click.UsageError(f"{error.message}" + (f" Did you mean {near[0]!r}?" if near else ""), ctx) from None
 
 
 @click.group(
@@ -84,24 +79,31 @@ def cli() -> None:
 def main() -> None:
     """Run the command line and exit with a documented code."""
     as_json = "--json" in sys.argv
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli(standalone_mode=False)
     except RakelightError as error:
         _report(error.to_dict(), as_json)
         code = error.exit_code
-    except click.Abort:
-        code = INTERRUPTED
-    except KeyboardInterrupt:
-        code = INTERRUPTED
     except click.ClickException as error:
+        code = error.exit_code
         if as_json:
             _report({"code": "usage", "message": error.format_message(), "hint": ""}, True)
         else:
             error.show()
-        code = error.exit_code
-    if code == INTERRUPTED:
+    except (click.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
         _report({"code": "interrupted", "message": "interrupted; nothing half-written remains", "hint": ""}, as_json)
+    except Exception as error:  # a defect of ours: the trace for the report, and still one JSON object for scripts
+        traceback.print_exc()
+        code = 1
+        _report({"code": "internal", "message": f"{type(error).__name__}: {error}", "hint": _DEFECT}, as_json)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminate(_number: int, _frame: Any) -> None:
+    """SIGTERM ends as Ctrl-C does, so that half-written folders are cleared away."""
+    raise KeyboardInterrupt
 
 
 def _report(error: dict[str, str], as_json: bool) -> None:

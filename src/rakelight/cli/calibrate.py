@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from rakelight.cli.console import emit_json, json_option, progress, table, warn
+from rakelight.cli.console import SuggestingGroup, emit_json, json_option, progress, table, warn
 
 DAMAGED = 9
+DOCUMENT = "rig_calibration.json"
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def calibrate() -> None:
     """Calibrations: where the lights are, how strong, and what the sensor adds.
 
@@ -45,17 +46,19 @@ def lights(recordings: tuple[Path, ...], output: Path, base: Path | None, overwr
     from rakelight.errors import CalibrationError
     from rakelight.pipeline.calibrate import calibrate_from_recordings
 
-    if output.exists() and not overwrite:
-        raise CalibrationError(
-            f"{output} exists already; calibrations are never edited in place",
-            hint="choose a new name, or pass --overwrite to replace it as a whole",
-            code="calibration.exists",
-        )
+    _check_output(output, overwrite)
+    for folder in recordings:
+        if (folder / DOCUMENT).is_file():
+            raise CalibrationError(
+                f"{folder} is a calibration, not a recording",
+                hint=f"to build on it, pass it as --base {folder}",
+                code="calibration.not_a_recording",
+            )
     opened = [Recording.open(folder) for folder in recordings]
     known = RigCalibration.load(base) if base else None
     with progress("calibrating", quiet=as_json) as step:
-        report = calibrate_from_recordings(opened, output.name, base=known, progress=step)
-        report.calibration.save(output, overwrite=overwrite)
+        report = calibrate_from_recordings(opened, output.absolute().name, base=known, progress=step)
+        report.calibration.save(output, overwrite=True)  # what may be replaced was checked above
     summary = report.calibration.summary()
     if as_json:
         emit_json(summary | {"output": str(output)})
@@ -97,12 +100,32 @@ def verify(ctx: click.Context, folder: Path, as_json: bool) -> None:
         ctx.exit(DAMAGED)
 
 
+def _check_output(output: Path, overwrite: bool) -> None:
+    """Refuse an output that must not be replaced before any work is done; only a calibration is ever replaced."""
+    from rakelight.errors import StorageError
+
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not (output / DOCUMENT).is_file():
+        raise StorageError(
+            f"{output} is {'a folder of something else' if output.is_dir() else 'a file'}, no calibration",
+            hint="choose a new name, so that nothing of yours is replaced",
+            code="storage.exists",
+        )
+    if not overwrite:
+        raise StorageError(
+            f"{output} holds a calibration already; calibrations are never edited in place",
+            hint="choose a new name, or pass --overwrite to replace it as a whole",
+            code="storage.exists",
+        )
+
+
 def _print(summary: dict[str, Any]) -> None:
     rows = [
         (
             x["zone"],
             f"{x['slant_deg']:.1f}",
-            f"{x['azimuth_deg']:.1f}",
+            f"{round(x['azimuth_deg'], 1) + 0.0:.1f}",
             f"{x['strength']:.3f}",
             _position(x["position_mm"]),
         )

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from rakelight.cli.console import emit_json, json_option, progress, table, warn
+from rakelight.cli.console import SuggestingGroup, emit_json, json_option, progress, table, warn
 
 DAMAGED = 7
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def dataset() -> None:
     """Data sets in the released Real-IAD D³ layout, one sample a part.
 
@@ -126,7 +126,10 @@ def add(
 @json_option
 @click.pass_context
 def show(ctx: click.Context, folder: Path, category: str | None, verify: bool, as_json: bool) -> None:
-    """List the samples of a data set."""
+    """List the samples of the data set in FOLDER, and what is wrong with any of them.
+
+    Exit code 7 if anything is.
+    """
     from rakelight.dataset.writer import Dataset
 
     opened = Dataset.open(folder)

@@ -34,13 +34,20 @@ def demo(output: Path, as_json: bool) -> None:
     seconds = time.perf_counter() - start
     if as_json:
         emit_json(
-            {"seconds": round(seconds, 2), **{k: str(v) for k, v in result.paths.items()}, "figures": result.figures}
+            {
+                "seconds": round(seconds, 2),
+                "paths": {name.replace(" ", "_"): str(path) for name, path in result.paths.items()},
+                "figures": result.figures,
+                "warnings": result.warnings,
+            }
         )
         return
-    warn(result.warnings)
     for text in result.story:
         click.echo(text)
     click.echo("")
     for name, path in result.paths.items():
         click.echo(f"  {name:<14} {path}")
+    if result.warnings:
+        click.echo("\nThese photographs were not made for measuring, and the program says so:", err=True)
+        warn(result.warnings)
     click.echo(f"\nThe whole chain took {seconds:.1f} s. Look at {result.paths['contact sheet']}")

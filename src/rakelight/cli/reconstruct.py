@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import click
@@ -60,25 +61,29 @@ def reconstruct(
     rig = RigCalibration.load(calibration)
     with progress("reconstructing", quiet=as_json) as step:
         result = run(opened, rig, Settings(feature_size, relief_azimuth, relief_slant), progress=step)
+        solved = time.perf_counter()
         step("writing")
         paths = outputs.save(result, output, overwrite=overwrite)
     report = result.report
     if as_json:
         emit_json(report | {"output": str(output), "files": sorted(paths)})
         return
-    warn(report["warnings"])
     coverage = report["coverage"]
+    evidence = ("shadowed", "outlier", "saturated", "weak")
+    seconds = {**report["seconds"], "writing": round(time.perf_counter() - solved, 4)}
     rows = [
-        ("pixels", f"{report['size'][0]}×{report['size'][1]}"),
-        ("zones", f"{len(report['zones'])}, condition number {report['condition_number']:.2f}"),
-        ("light model", report["light_model"] + (", flat field" if report["flat_field"] else ", no flat field")),
-        ("solved", f"{coverage['solved']:.2%}"),
-        *(
-            (f"of these {what}", f"{coverage[f'{what}_of_solved']:.2%}")
-            for what in ("shadowed", "outlier", "saturated", "weak")
+        ("size", f"{report['size'][0]}×{report['size'][1]} px"),
+        ("zones", f"{', '.join(map(str, report['zones']))}; condition number {report['condition_number']:.2f}"),
+        (
+            "light model",
+            f"{report['light_model']}, {'flat field' if report['flat_field'] else 'no flat field'}, "
+            f"{'dark' if report['dark'] else 'no dark'}",
         ),
+        ("solved", f"{coverage['solved']:.2%} of the pixels"),
+        ("of these", ", ".join(f"{what} {coverage[f'{what}_of_solved']:.2%}" for what in evidence)),
         ("median confidence", "–" if report["median_confidence"] is None else f"{report['median_confidence']:.4f}"),
-        *((f"{name}, s", f"{seconds:.3f}") for name, seconds in report["seconds"].items()),
+        ("seconds", f"{sum(seconds.values()):.2f}: " + ", ".join(f"{k} {v:.2f}" for k, v in seconds.items())),
     ]
     table(f"{opened.info.part_id} → {output}", ("what", "value"), rows)
+    warn(report["warnings"])
     click.echo(f"look at {paths[outputs.SHEET]}")

@@ -16,7 +16,7 @@ from rakelight.calibration.outlines import Circle, find_spheres
 from rakelight.calibration.rig_calibration import RigCalibration, utc_now
 from rakelight.dataset.recording import Recording
 from rakelight.errors import CalibrationError
-from rakelight.pipeline.light_stack import read_grey
+from rakelight.pipeline.light_stack import SATURATION, frame_camera, grey_mean, read_grey
 from rakelight.reconstruction.lights import Light, light_geometry
 from rakelight.reconstruction.models import Camera, Plane
 
@@ -71,9 +71,10 @@ def calibrate_from_recordings(
     camera = base.camera if base else None
     plane = base.table_plane if base else None
     spheres, parts = by_target.get("chrome_sphere", []), by_target.get("part", [])
+    dark = _dark(by_target) or (base.dark if base else None)
     if spheres:
         progress("spheres")
-        solved = _from_spheres(spheres, parts[0] if parts else None, camera, plane)
+        solved = _from_spheres(spheres, parts[0] if parts else None, camera, plane, dark)
         lights = solved.lights
         warnings += solved.warnings
         figures |= _figures(solved)
@@ -90,13 +91,19 @@ def calibrate_from_recordings(
     geometry = light_geometry(lights)
     warnings += [w for w in geometry.warnings if w not in warnings]
     figures["condition_number"] = round(float(geometry.condition_number), 4)
-    progress("flat field and dark")
-    dark = _dark(by_target) or (base.dark if base else None)
-    flat = _flat_field(by_target, lights, dark, camera, plane) or (base.flat_field if base and not spheres else None)
+    progress("flat field")
+    flat = _flat_field(by_target, lights, dark, camera, plane)
+    if flat is None and base and base.flat_field:
+        if spheres:
+            warnings.append("the base's flat field was left out, since it goes with the base's lights")
+        else:
+            flat = base.flat_field
+    if len({r.info.simulated for r in recordings} | ({base.simulated} if base else set())) > 1:
+        warnings.append("simulated and real recordings (or base) were mixed; the calibration counts as simulated")
     result = RigCalibration(
         calibration_id=calibration_id,
         created_utc=utc_now(),
-        simulated=any(r.info.simulated for r in recordings),
+        simulated=any(r.info.simulated for r in recordings) or (base is not None and base.simulated),
         camera=camera,
         table_plane=plane,
         lights=tuple(lights),
@@ -123,7 +130,7 @@ def calibrate_from_recordings(
 
 
 def _from_spheres(
-    spheres: list[Recording], part: Recording | None, camera: Camera | None, plane: Plane | None
+    spheres: list[Recording], part: Recording | None, camera: Camera | None, plane: Plane | None, dark: Dark | None
 ) -> LightCalibration:
     zones = spheres[0].zones
     for recording in [*spheres, *([part] if part else [])]:
@@ -142,16 +149,57 @@ def _from_spheres(
     levels = {r.full_scale for r in spheres}
     scale = levels.pop() if len(levels) == 1 else None
     return calibrate_lights(
-        [frames for recording in spheres for frames in _sphere_frames(recording, zones)],
+        [frames for recording in spheres for frames in _sphere_frames(recording, zones, camera)],
         camera=camera,
         table=plane,
         saturation=None if scale is None else 0.98 * scale,
         zones=zones,
-        object_frames=None if part is None else _frames(part, zones),
+        object_frames=None if part is None else _matte_frames(part, zones, dark),
     )
 
 
-def _sphere_frames(recording: Recording, zones: tuple[int, ...]) -> Iterator[SphereFrames]:
+def _matte_frames(
+    part: Recording, zones: tuple[int, ...], dark: Dark | None
+) -> Callable[[], Iterator[NDArray[np.float32]]]:
+    """The zone frames of a part less its own dark frame, or else the calibration's; saturated pixels stay at full scale."""
+    own = list(part.shots("ambient")) or list(part.shots("dark"))
+    height, width = part.info.height, part.info.width
+    level: NDArray[Any] | float = 0.0
+    if own:
+        level = grey_mean(part, own)
+    elif dark is not None and dark.shape == (height, width):
+        level = dark.values()
+
+    def frames() -> Iterator[NDArray[np.float32]]:
+        for zone in zones:
+            raw = read_grey(part, zone)
+            frame = np.maximum(raw - np.asarray(level, np.float32), 0)
+            if part.full_scale is not None:
+                frame[raw >= SATURATION * part.full_scale] = part.full_scale
+            yield frame
+
+    return frames
+
+
+def _offset(recording: Recording, camera: Camera | None) -> tuple[float, float]:
+    """Where the frames begin in the camera's image (without a camera: on the sensor), in pixels of the frames."""
+    info, sensor = recording.info, recording.info.sensor
+    if camera is None:
+        return sensor.offset_x / sensor.binning, sensor.offset_y / sensor.binning
+    if (camera.width, camera.height) == (info.width, info.height):
+        return 0.0, 0.0
+    if sensor.binning > 1:
+        raise CalibrationError(
+            f"{recording.folder} was taken with binning {sensor.binning}, the camera is calibrated for "
+            f"{camera.width}×{camera.height} px without; the sphere's frames are {info.width}×{info.height} px",
+            hint="record the sphere without binning, or calibrate the camera with it",
+            code="calibration.size_mismatch",
+        )
+    frame_camera(camera, recording)
+    return float(sensor.offset_x), float(sensor.offset_y)
+
+
+def _sphere_frames(recording: Recording, zones: tuple[int, ...], camera: Camera | None) -> Iterator[SphereFrames]:
     """One entry per sphere that the recording shows; circles given by hand are taken, else found in the mean frame."""
     info, frames = recording.info, _frames(recording, zones)
     circles: list[Circle | None] = [Circle(c.u, c.v, c.radius) for c in info.circles]
@@ -164,7 +212,7 @@ def _sphere_frames(recording: Recording, zones: tuple[int, ...]) -> Iterator[Sph
         yield SphereFrames(
             frames,
             circle=circle,
-            offset=(info.sensor.offset_x, info.sensor.offset_y),
+            offset=_offset(recording, camera),
             diameter_mm=info.sphere_diameter_mm,
         )
 
@@ -204,10 +252,32 @@ def _dark(by_target: dict[str, list[Recording]]) -> Dark | None:
     sources = by_target.get("dark") or by_target.get("white_plane", [])
     shots = [(r, f) for r in sources for role in ("dark", "ambient") for f in r.shots(role)]
     if not shots:
+        if "dark" in by_target:
+            raise CalibrationError(
+                f"{sources[0].folder} is of target dark, but no frame of it has the role dark or ambient",
+                hint='describe its frames with role = "dark"',
+                code="calibration.dark_invalid",
+            )
         return None
+    _check_raw(sources)
     return build_dark(
         (r.read(f) for r, f in shots), exposure_us=shots[0][1].exposure_us, full_scale=shots[0][0].full_scale
     )
+
+
+def _check_raw(recordings: list[Recording]) -> None:
+    """Maps belong to the photosites of one sensor: refuse colour images, and formats that differ."""
+    formats = {r.info.pixel_format: r for r in recordings}
+    colour = next((f for f in formats if f.startswith("RGB")), None)
+    if colour or len(formats) > 1:
+        found = (
+            f"{formats[colour].folder} is {colour}" if colour else f"the recordings are {', '.join(sorted(formats))}"
+        )
+        raise CalibrationError(
+            f"{found}; flat field and dark are maps of the raw photosites, of one Mono or Bayer format",
+            hint="record white plane and dark in the raw format of the parts, or leave them out",
+            code="calibration.flat_field_invalid",
+        )
 
 
 def _flat_field(
@@ -221,6 +291,7 @@ def _flat_field(
     whites = by_target.get("white_plane", [])
     if not whites:
         return None
+    _check_raw(whites)
     scale = whites[0].full_scale
     if scale is None:
         raise CalibrationError(

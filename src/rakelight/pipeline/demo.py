@@ -41,7 +41,7 @@ def run_demo(output: Path, *, progress: Callable[[str], None] = lambda step: Non
             f"{output} exists and is no earlier demo", hint="choose another folder with -o", code="storage.exists"
         )
     with (
-        storage.staged_folder(output, overwrite=True) as folder,
+        storage.staged_folder(output, overwrite=True, marker=MARK) as folder,
         as_file(files("rakelight.examples") / "psbox") as source,
     ):
         progress("import photographs")

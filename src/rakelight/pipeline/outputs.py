@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +23,8 @@ from rakelight.reconstruction.photometric import Flag
 
 REPORT = "reconstruction.json"
 SHEET = "contact_sheet.png"
+_WRITERS = 4  # threads; they wait for the disk half of the time
+_SHEET_WIDTH = 840  # pixels of a panel at most: what the sheet shows is made from maps of this width
 _SIGNED = ("slope_p", "slope_q", "curvature")
 # Bits of the flags map as colours of the picture, strongest last.
 _FLAG_COLOURS = {
@@ -63,22 +70,53 @@ def save(reconstruction: Reconstruction, folder: str | Path, *, overwrite: bool 
     check_output(folder, overwrite=overwrite)
     folder = Path(folder)
     r = reconstruction
-    with files.staged_folder(folder, overwrite=True) as staging:
-        images.write_tiff(staging / "normals.tiff", r.result.normals)
-        images.write_png(staging / "normals_8bit.png", pseudo3d.encode_normals(r.result.normals, 8))
-        images.write_png(staging / "normals_16bit.png", pseudo3d.encode_normals(r.result.normals, 16))
-        images.write_tiff(staging / "flags.tiff", r.result.flags)
-        images.write_png(staging / "flags.png", flag_picture(r.result.flags))
-        floats = {"albedo": r.result.albedo, "confidence": r.result.confidence, **r.maps}
+    floats = {"albedo": r.result.albedo, "confidence": r.result.confidence, **r.maps}
+    with files.staged_folder(folder, overwrite=True, marker=REPORT) as staging, _Writers() as write:
+        # Pictures are made here, one at a time (the kernels are parallel themselves), while threads encode and write.
+        # The slowest goes first, the largest much later, so that their copies are not in memory together.
+        write(images.write_png, staging / "normals_16bit.png", pseudo3d.encode_normals(r.result.normals, 16))
+        write(images.write_png, staging / SHEET, sheet(r))
         for name, values in floats.items():
-            images.write_tiff(staging / f"{name}.tiff", values)
-            images.write_png(staging / f"{name}.png", map_picture(name, values))
+            write(images.write_tiff, staging / f"{name}.tiff", values)
+            write(images.write_png, staging / f"{name}.png", map_picture(name, values))
+        write(images.write_tiff, staging / "flags.tiff", r.result.flags)
+        write(images.write_png, staging / "flags.png", flag_picture(r.result.flags))
+        write(images.write_png, staging / "normals_8bit.png", pseudo3d.encode_normals(r.result.normals, 8))
+        write(images.write_tiff, staging / "normals.tiff", r.result.normals)
         if r.colour is not None:
-            images.write_tiff(staging / "albedo_rgb.tiff", r.colour)
-        images.write_png(staging / SHEET, sheet(r))
+            write(images.write_tiff, staging / "albedo_rgb.tiff", r.colour)
+        write.finish()
         files.write_json(staging / REPORT, r.report)
         names = sorted(path.name for path in staging.iterdir())
     return {name: folder / name for name in names}
+
+
+class _Writers(contextlib.ExitStack):
+    """A few threads that encode and write images; whoever calls waits while all are busy, so that memory stays flat.
+
+    The first error is raised in the caller. At the end of the block nobody writes any more, whatever ended it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._count = min(_WRITERS, os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(self._count, "write")
+        self._busy: set[Future[object]] = set()
+        self.callback(self._pool.shutdown, cancel_futures=True)
+
+    def __call__(self, function: Callable[[Path, NDArray[Any]], object], path: Path, image: NDArray[Any]) -> None:
+        if len(self._busy) >= self._count:
+            self._settle(FIRST_COMPLETED)
+        self._busy.add(self._pool.submit(function, path, image))
+
+    def finish(self) -> None:
+        """Wait until everything is written."""
+        self._settle(ALL_COMPLETED)
+
+    def _settle(self, until: str) -> None:
+        done, self._busy = wait(self._busy, return_when=until)
+        for job in done:
+            job.result()
 
 
 def map_picture(name: str, values: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -89,21 +127,21 @@ def map_picture(name: str, values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def flag_picture(flags: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The flags as colours: grey = all zones agree, blue shadow, orange highlight left out, red saturated, violet weak."""
-    picture = np.full((*flags.shape, 3), 200, np.uint8)
+    table = np.full((256, 3), 200, np.uint8)
     for flag, colour in _FLAG_COLOURS.items():
-        picture[(flags & int(flag)) > 0] = colour
-    return picture
+        table[np.arange(256) & int(flag) > 0] = colour
+    return np.asarray(cv2.LUT(cv2.merge([flags] * 3), table[None]))
 
 
 def sheet(reconstruction: Reconstruction) -> NDArray[np.uint8]:
     """The labelled contact sheet, (H, W, 3) uint8 RGB."""
     r = reconstruction
     report = r.report
-    top = r.stack.full_scale or float(max(f.max() for f in r.stack.frames))
+    top = r.stack.full_scale or float(max(f.max() for f in r.stack.frames)) or 1.0
     panels = [
         map_panel(
             f"Light {light.zone}",
-            np.sqrt(np.clip(frame.astype(np.float32) / top, 0, 1)),
+            np.sqrt(np.clip(_small(frame).astype(np.float32) / top, 0, 1)),
             cmap="grey",
             limits=(0.0, 1.0),
             caption=f"slant {light.slant_deg:.0f}°, azimuth {light.azimuth_deg:.0f}°, square root of full scale",
@@ -115,9 +153,9 @@ def sheet(reconstruction: Reconstruction) -> NDArray[np.uint8]:
     dark = ~r.result.solved
     panels += [
         Panel("Normals", pseudo3d.encode_normals(r.result.normals, 8), "x right = red, y up = green, z = blue"),
-        map_panel(
-            "Albedo (texture)", _masked(r.result.albedo, dark), cmap="grey", caption="print and colour without shading"
-        ),
+        map_panel("Albedo (texture)", _masked(r.result.albedo, dark), cmap="grey", caption="print without shading")
+        if r.colour is None
+        else Panel("Albedo (texture)", colour_picture(r.colour), "print and colour without shading"),
         map_panel("Shaded relief", m["relief"], cmap="grey", limits=(0.0, 1.0), caption="one virtual grazing light"),
         map_panel(
             "Mean curvature",
@@ -151,14 +189,33 @@ def sheet(reconstruction: Reconstruction) -> NDArray[np.uint8]:
     )
     footer = [
         f"{report['size'][0]}×{report['size'][1]} px, zones {', '.join(map(str, report['zones']))}, "
-        f"{report['light_model']} lights, condition number {report['condition_number']:.2f}, flat field {'yes' if report['flat_field'] else 'no'}, "
-        f"dark {'yes' if report['dark'] else 'no'}, solved {coverage['solved']:.1%}",
+        f"{report['light_model']} lights, condition number {report['condition_number']:.2f}, "
+        f"flat field {'yes' if report['flat_field'] else 'no'}, dark {'yes' if report['dark'] else 'no'}, "
+        f"solved {coverage['solved']:.1%}",
         f"recording {report['recording']['id']}, calibration {report['calibration']['id']} "
         f"({report['calibration']['content_sha256'][:12]}), {report['software']}",
         *(f"Warning: {w}" for w in report["warnings"]),
     ]
     title = report["recording"]["part_id"] + (" (simulated)" if report["recording"]["simulated"] else "")
-    return contact_sheet(panels, f"{title}: pseudo-3D from {len(r.stack.frames)} lights", footer)
+    return contact_sheet(
+        panels, f"{title}: pseudo-3D from {len(r.stack.frames)} lights", footer, columns=min(4, len(r.stack.frames))
+    )
+
+
+def colour_picture(colour: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Albedo in R, G, B as a picture for the sheet: 99th percentile is white, square root as a rough display curve."""
+    small = _small(colour)
+    white = float(np.percentile(small, 99)) or 1.0
+    return np.rint(255 * np.sqrt(np.clip(small / white, 0, 1))).astype(np.uint8)
+
+
+def _small(frame: NDArray[Any]) -> NDArray[Any]:
+    """A frame reduced by area to the width of a panel."""
+    rows, columns = frame.shape[:2]
+    if columns <= _SHEET_WIDTH:
+        return frame
+    size = (_SHEET_WIDTH, max(1, round(rows * _SHEET_WIDTH / columns)))
+    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
 
 
 def _masked(values: NDArray[Any], hide: NDArray[np.bool_]) -> NDArray[np.float32]:

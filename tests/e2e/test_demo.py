@@ -1,0 +1,56 @@
+"""The demo: real photographs through the whole chain, again and again, and never over anything else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rakelight.calibration.rig_calibration import RigCalibration
+from rakelight.dataset import images
+from rakelight.dataset.recording import Recording, verify
+from rakelight.dataset.writer import Dataset
+from rakelight.errors import StorageError
+from rakelight.pipeline.demo import run_demo
+
+
+def test_demo_from_photographs_to_sample(tmp_path: Path) -> None:
+    steps: list[str] = []
+    demo = run_demo(tmp_path / "out", progress=steps.append)
+    assert all(path.exists() for path in demo.paths.values()), demo.paths
+    assert steps[0] == "import photographs" and steps[-1] == "commit the sample"
+    assert demo.figures["lights"] == 12 and demo.figures["solved"] > 0.45
+    assert demo.figures["sphere_spread_deg"]["mean"] < 2
+    assert any("12 light directions" in sentence for sentence in demo.story)
+    recordings = [Recording.open(folder) for folder in sorted(demo.paths["recordings"].iterdir())]
+    assert len(recordings) == 3 and not any(problem for r in recordings for problem in verify(r))
+    assert RigCalibration.verify(demo.paths["calibration"]) == []
+    dataset = Dataset.open(tmp_path / "out" / "dataset")
+    samples = list(dataset.samples())
+    assert [dataset.verify_sample(s) for s in samples] == [[]]
+    assert {f"RGBL{n:02d}" for n in range(1, 6)} <= set(samples[0].modalities)
+    assert images.read_image(demo.paths["contact sheet"]).shape[2] == 3
+    assert np.isfinite(images.read_image(tmp_path / "out" / "pseudo3d" / "normals.tiff")).any()
+
+    marker = tmp_path / "out" / "demo.json"
+    assert json.loads(marker.read_text())["lights"] == 12
+    (tmp_path / "out" / "left.txt").write_text("from the first run")
+    run_demo(tmp_path / "out")  # a second run replaces the first
+    assert not (tmp_path / "out" / "left.txt").exists() and marker.is_file()
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_demo_never_replaces_anything_else(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "thesis"
+    if kind == "folder":
+        target.mkdir()
+        (target / "chapter1.tex").write_text("x")
+    else:
+        target.write_text("x")
+    with pytest.raises(StorageError, match="no earlier demo") as caught:
+        run_demo(target)
+    assert caught.value.hint
+    assert (target / "chapter1.tex" if kind == "folder" else target).read_text() == "x"

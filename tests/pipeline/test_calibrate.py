@@ -1,0 +1,193 @@
+"""Recordings of targets into a calibration, against the simulated truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rakelight.calibration.rig_calibration import RigCalibration
+from rakelight.errors import CalibrationError
+from rakelight.pipeline.calibrate import calibrate_from_recordings as calibrate
+
+
+def errors_deg(scenes: Any, calibration: RigCalibration, truth: Any = None) -> np.ndarray:
+    found = np.array([light.direction for light in calibration.lights])
+    return scenes.angle_deg(found, scenes.directions(len(found)) if truth is None else truth)
+
+
+def strengths(calibration: RigCalibration) -> np.ndarray:
+    found = np.array([light.strength for light in calibration.lights])
+    return found / found.mean()
+
+
+# --------------------------------------------------------------------------------------------- directions and strengths
+def test_one_sphere_gives_directions(scenes: Any, tmp_path: Path) -> None:
+    sphere = scenes.record(tmp_path / "s", scenes.sphere(), target="chrome_sphere")
+    report = calibrate([sphere], "lab")
+    assert errors_deg(scenes, report.calibration).max() < 0.3
+    assert [light.zone for light in report.calibration.lights] == [1, 2, 3, 4]
+    assert report.calibration.simulated and report.calibration.calibration_id == "lab"
+    assert report.calibration.provenance["recordings"][0]["target"] == "chrome_sphere"
+    assert report.figures["condition_number"] == pytest.approx(np.sqrt(2), abs=0.02)
+
+
+def test_twelve_lights_and_bayer_frames(scenes: Any, tmp_path: Path) -> None:
+    sphere = scenes.record(tmp_path / "s", scenes.sphere(12), "BayerRG12", target="chrome_sphere")
+    assert errors_deg(scenes, calibrate([sphere], "c").calibration).max() < 0.5  # the mosaic makes highlights ragged
+
+
+def test_part_gives_strengths_although_the_camera_has_a_black_level(scenes: Any, tmp_path: Path) -> None:
+    black = 0.06
+    sphere = scenes.record(tmp_path / "s", scenes.sphere(), target="chrome_sphere")
+    part = scenes.record(tmp_path / "p", scenes.part(), black=black, dark=black)
+    truth = np.array(scenes.STRENGTHS) / np.mean(scenes.STRENGTHS)
+    assert strengths(calibrate([sphere, part], "c").calibration) == pytest.approx(truth, rel=0.01)
+
+    plain = scenes.record(tmp_path / "plain", scenes.part(), black=black)
+    dark = scenes.record(tmp_path / "d", scenes.part()[:0], target="dark", black=black, dark=black, zones=())
+    assert strengths(calibrate([sphere, plain, dark], "c").calibration) == pytest.approx(truth, rel=0.01)
+
+
+def test_part_that_saturates_in_places_still_gives_strengths(scenes: Any, tmp_path: Path) -> None:
+    sphere = scenes.record(tmp_path / "s", scenes.sphere(), target="chrome_sphere")
+    part = scenes.record(tmp_path / "p", 2.6 * scenes.part(), dark=scenes.BLACK)
+    image = part.read(next(part.shots("zone", 3)))
+    assert (image == 4095).mean() > 0.02, "the scene must saturate"
+    truth = np.array(scenes.STRENGTHS) / np.mean(scenes.STRENGTHS)
+    assert strengths(calibrate([sphere, part], "c").calibration) == pytest.approx(truth, rel=0.01)
+
+
+def test_several_parts_the_first_counts(scenes: Any, tmp_path: Path) -> None:
+    sphere = scenes.record(tmp_path / "s", scenes.sphere(), target="chrome_sphere")
+    parts = [scenes.record(tmp_path / name, scenes.part()) for name in ("a", "b")]
+    assert any("'a', the first of 2 parts" in w for w in calibrate([sphere, *parts], "c").calibration.warnings)
+
+
+def test_two_spheres_in_one_picture(scenes: Any, tmp_path: Path) -> None:
+    circles = ((80.0, 100.0, 60.0), (270.0, 90.0, 66.0))
+    images = scenes.sphere(circles=circles, width=360, height=190)
+    report = calibrate([scenes.record(tmp_path / "s", images, target="chrome_sphere", sphere_count=2)], "c")
+    assert errors_deg(scenes, report.calibration).max() < 0.3
+    found = sorted((s["u"], s["v"], s["radius_px"]) for s in report.figures["spheres"])
+    assert np.array(found) == pytest.approx(np.array(circles), abs=0.3)
+    assert report.figures["sphere_spread_deg"]["max"] < 0.8
+
+
+def test_circles_given_by_hand_are_taken(scenes: Any, tmp_path: Path) -> None:
+    circle = {"u": 120.0, "v": 90.0, "radius": 70.0}
+    sphere = scenes.record(tmp_path / "s", scenes.sphere(), target="chrome_sphere", circles=(circle,))
+    report = calibrate([sphere], "c")
+    assert report.figures["spheres"][0]["u"] == 120.0
+    assert errors_deg(scenes, report.calibration).max() < 0.3
+
+
+# -------------------------------------------------------------------------------------------------------- flat field, dark
+def test_white_plane_and_dark_give_flat_field(scenes: Any, tmp_path: Path) -> None:
+    field = scenes.fall_off()
+    sphere = scenes.record(tmp_path / "s", scenes.sphere(), target="chrome_sphere")
+    white = scenes.record(tmp_path / "w", scenes.white(field=field), target="white_plane")
+    dark = scenes.record(tmp_path / "d", scenes.white()[:0], target="dark", dark=scenes.BLACK, zones=())
+    calibration = calibrate([white, dark, sphere], "c").calibration
+    assert calibration.flat_field is not None and calibration.dark is not None
+    assert calibration.dark.values() == pytest.approx(40, abs=12)
+    for zone in (1, 2, 3, 4):
+        lit = calibration.flat_field.gain(zone) * (scenes.white(field=field)[zone - 1, ..., 1] * 4095)
+        assert lit == pytest.approx(np.cos(np.radians(45)), rel=0.02)  # the white plane reads l·n
+
+
+def test_dark_shots_beside_the_white_plane_are_used(scenes: Any, tmp_path: Path) -> None:
+    sphere = scenes.record(tmp_path / "s", scenes.sphere(), target="chrome_sphere")
+    white = scenes.record(tmp_path / "w", scenes.white(), target="white_plane", ambient=scenes.BLACK)
+    dark = calibrate([sphere, white], "c").calibration.dark
+    assert dark is not None and float(dark.values().mean()) == pytest.approx(40, abs=0.5)
+
+
+def test_near_rig_from_base_makes_a_near_flat_field(scenes: Any, tmp_path: Path) -> None:
+    camera, plane, lights = scenes.near_rig()
+    base = scenes.calibration(camera=camera, table_plane=plane, lights=lights)
+    white = scenes.record(tmp_path / "w", scenes.near_part(None), target="white_plane", dark=scenes.BLACK)
+    calibration = calibrate([white], "c", base=base).calibration
+    assert calibration.flat_field is not None and calibration.flat_field.light_model == "near"
+    assert calibration.camera is not None and calibration.provenance["base"] == base.content_sha256
+
+
+def test_base_lights_and_maps_are_taken_over(scenes: Any, tmp_path: Path) -> None:
+    sphere = scenes.record(tmp_path / "s", scenes.sphere(), target="chrome_sphere")
+    white = scenes.record(tmp_path / "w", scenes.white(), target="white_plane", dark=scenes.BLACK)
+    base = calibrate([sphere, white], "base").calibration
+    dark = scenes.record(tmp_path / "d", scenes.white()[:0], target="dark", dark=scenes.BLACK, zones=())
+    later = calibrate([dark], "later", base=base).calibration
+    assert later.lights == base.lights and later.flat_field is base.flat_field
+    anew = calibrate([sphere], "anew", base=base).calibration
+    assert anew.flat_field is None and any("base's flat field was left out" in w for w in anew.warnings)
+
+
+def test_real_and_simulated_are_told_apart(scenes: Any, tmp_path: Path) -> None:
+    sphere = scenes.record(tmp_path / "s", scenes.sphere(), target="chrome_sphere", simulated=False)
+    assert not calibrate([sphere], "c").calibration.simulated
+    part = scenes.record(tmp_path / "p", scenes.part(), simulated=True)
+    mixed = calibrate([sphere, part], "c").calibration
+    assert mixed.simulated and any("simulated and real" in w for w in mixed.warnings)
+
+
+# ------------------------------------------------------------------------------------------------------------------ faults
+def refused(recordings: list[Any], code: str, *words: str, **options: Any) -> None:
+    with pytest.raises(CalibrationError) as caught:
+        calibrate(recordings, "c", **options)
+    assert caught.value.code == code
+    assert all(word in caught.value.message for word in words), caught.value.message
+    assert caught.value.hint
+
+
+def test_zones_that_differ(scenes: Any, tmp_path: Path) -> None:
+    a = scenes.record(tmp_path / "a", scenes.sphere(), target="chrome_sphere")
+    b = scenes.record(tmp_path / "b", scenes.sphere()[:3], target="chrome_sphere")
+    refused([a, b], "calibration.zones_differ", "[1, 2, 3]", "[1, 2, 3, 4]")
+    white = scenes.record(tmp_path / "w", scenes.white()[:2], target="white_plane", zones=(7, 8))
+    refused([a, white], "calibration.zones_differ", "[7, 8]", "at least 3")
+
+
+def test_unusable_targets(scenes: Any, tmp_path: Path) -> None:
+    chess = scenes.record(tmp_path / "c", scenes.white(), target="chessboard")
+    refused([chess], "calibration.unused_target", "chessboard", "chrome_sphere")
+    part = scenes.record(tmp_path / "p", scenes.part())
+    refused([part], "calibration.no_lights", "chrome sphere")
+    lit = scenes.record(tmp_path / "d", scenes.white()[:1], target="dark")
+    sphere = scenes.record(tmp_path / "s", scenes.sphere(), target="chrome_sphere")
+    refused([sphere, lit], "calibration.dark_invalid", "role dark")
+
+
+def test_formats_that_cannot_make_maps(scenes: Any, tmp_path: Path) -> None:
+    sphere = scenes.record(tmp_path / "s", scenes.sphere(), target="chrome_sphere")
+    floats = scenes.record(tmp_path / "f", scenes.white(), "Mono32f", target="white_plane")
+    refused([sphere, floats], "calibration.flat_field_invalid", "Mono32f", "full scale")
+    colour = scenes.record(tmp_path / "rgb", scenes.white(), "RGB8", target="white_plane")
+    refused([sphere, colour], "calibration.flat_field_invalid", "RGB8")
+    mono = scenes.record(tmp_path / "m", scenes.white(), target="white_plane")
+    bayer = scenes.record(tmp_path / "b", scenes.white(), "BayerRG12", target="white_plane")
+    refused([sphere, mono, bayer], "calibration.flat_field_invalid", "BayerRG12, Mono12")
+
+
+def test_sphere_that_is_not_there_or_lit_at_its_rim(scenes: Any, tmp_path: Path) -> None:
+    empty = scenes.record(tmp_path / "e", scenes.white(), target="chrome_sphere")
+    with pytest.raises(CalibrationError, match="sphere 1"):
+        calibrate([empty], "c")
+    grazing = np.array([[np.sin(a), 0, np.cos(a)] for a in np.radians([30, 45, 150])])
+    circle = {"u": 120.0, "v": 90.0, "radius": 70.0}
+    rim = scenes.record(
+        tmp_path / "r", scenes.sphere(lights=grazing), target="chrome_sphere", circles=(circle,), pixel_format="Mono12"
+    )
+    with pytest.raises(CalibrationError, match=r"sphere 1.*3.*radius"):
+        calibrate([rim], "c")
+
+
+def test_sphere_outside_the_calibrated_camera(scenes: Any, tmp_path: Path) -> None:
+    camera, plane, lights = scenes.near_rig(width=120, height=90)
+    base = scenes.calibration(camera=camera, table_plane=plane, lights=lights)
+    sphere = scenes.record(tmp_path / "s", scenes.sphere(), target="chrome_sphere")
+    refused([sphere], "calibration.size_mismatch", "240×180", "120×90", base=base)
+    binned = scenes.record(tmp_path / "b", scenes.sphere(), target="chrome_sphere", sensor={"binning": 2})
+    refused([binned], "calibration.size_mismatch", "binning 2", base=base)

@@ -155,7 +155,7 @@ def calibrate_lights(
     """
     if not spheres:
         raise InputError("no spheres given; at least 1 is needed")
-    circles, highlights, reflections = _observe(spheres, camera, table, saturation)
+    circles, highlights, reflections = _observe(spheres, camera, table, saturation, zones)
     counts = [len(row) for row in highlights]
     zones = tuple(range(1, counts[0] + 1)) if zones is None else tuple(zones)
     if len({*counts, len(zones)}) != 1:
@@ -185,13 +185,17 @@ def calibrate_lights(
 
 
 def _observe(
-    spheres: Sequence[SphereFrames], camera: Camera | None, table: Plane | None, saturation: float | None
+    spheres: Sequence[SphereFrames],
+    camera: Camera | None,
+    table: Plane | None,
+    saturation: float | None,
+    zones: Sequence[int] | None,
 ) -> tuple[list[Circle], list[tuple[Highlight, ...]], list[list[Reflection]]]:
     """Circles, highlights and light rays of each sphere, in full-frame pixels."""
     circles, highlights, reflections = [], [], []
     for number, sphere in enumerate(spheres, start=1):
         circle = sphere.circle or _outline(sphere.frames, number)
-        found = _highlights(sphere.frames, circle, saturation, number)
+        found = _highlights(sphere.frames, circle, saturation, number, zones)
         circle = circle.shifted(*sphere.offset)
         row = tuple(h.shifted(*sphere.offset) for h in found)
         circles.append(circle)
@@ -228,13 +232,16 @@ def _outline(frames: Frames, number: int) -> Circle:
         raise _named(error, f"sphere {number}") from error
 
 
-def _highlights(frames: Frames, circle: Circle, saturation: float | None, number: int) -> list[Highlight]:
+def _highlights(
+    frames: Frames, circle: Circle, saturation: float | None, number: int, zones: Sequence[int] | None
+) -> list[Highlight]:
     found: list[Highlight] = []
     for frame in _iterate(frames, f"frames of sphere {number}"):
         try:
             found.append(find_highlight(frame, circle, saturation))
         except CalibrationError as error:
-            raise _named(error, f"sphere {number}, frame {len(found) + 1}") from error
+            zone = zones[len(found)] if zones is not None and len(found) < len(zones) else len(found) + 1
+            raise _named(error, f"sphere {number}, zone {zone}") from error
     if not found:
         raise InputError(f"sphere {number} has no frames; one a zone is needed")
     return found

@@ -141,7 +141,7 @@ class RigCalibration:
         document["content_sha256"] = files.sha256_bytes(files.canonical_json(document).encode())
         document["arrays_sha256"] = None
         arrays = self._arrays()
-        with files.staged_folder(folder, overwrite=overwrite) as staging:
+        with files.staged_folder(folder, overwrite=overwrite, marker=DOCUMENT) as staging:
             if arrays:
                 files.write_npz(staging / ARRAYS, arrays)
                 document["arrays_sha256"] = files.sha256_file(staging / ARRAYS)

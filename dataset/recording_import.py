@@ -182,8 +182,9 @@ def import_recording(
             binning=sensor.binning,
         )
     shared = {name for name in Description.model_fields if name in ImportFile.model_fields} - {"sensor"}
+    values = {n: getattr(what, n) for n in shared} | {"pixel_format": _cropped_format(what)}
     result = config.validate(
-        {**{n: getattr(what, n) for n in shared}, "plan": plan, "sensor": sensor},
+        {**values, "plan": plan, "sensor": sensor},
         Description,
         source=str(description),
         hint=_HINT,
@@ -282,6 +283,18 @@ def _shot_name(frame: ImportedFrame, taken: Iterable[str]) -> str:
     name = "pattern_" + re.sub(r"[^A-Za-z0-9_.-]", "_", Path(frame.file).stem)[:60]
     number = next(n for n in range(1, 1_000_000) if (f"{name}_{n}" if n > 1 else name) not in taken)
     return f"{name}_{number}" if number > 1 else name
+
+
+def _cropped_format(what: ImportFile) -> str:
+    """The pixel format after the crop: a Bayer mosaic cut at an odd column or row begins with another colour."""
+    kind, pattern, bits = what.pixel_format[:5], what.pixel_format[5:7], what.pixel_format[7:]
+    if kind != "Bayer" or what.crop is None:
+        return what.pixel_format
+    if what.crop.x % 2:
+        pattern = {"RG": "GR", "GR": "RG", "GB": "BG", "BG": "GB"}[pattern]
+    if what.crop.y % 2:
+        pattern = {"RG": "GB", "GB": "RG", "GR": "BG", "BG": "GR"}[pattern]
+    return kind + pattern + bits
 
 
 def _fit(image: NDArray[Any], what: ImportFile, name: str) -> NDArray[Any]:

@@ -3,4 +3,6 @@
 if __name__ != "rakelight.reconstruction":
     # Running Python in the repository root puts this folder first on the path; loaded under
     # its bare name, every module would exist twice.
-    raise ImportError("import rakelight.reconstruction instead of reconstruction: the folder is only a part of rakelight")
+    raise ImportError(
+        "import rakelight.reconstruction instead of reconstruction: the folder is only a part of rakelight"
+    )

@@ -286,7 +286,7 @@ def test_calibration_faults() -> None:
     with pytest.raises(CalibrationError, match="sphere 1: found 0 of 1") as caught:
         calibrate_lights([SphereFrames([dark])])
     assert caught.value.code == "calibration.sphere_not_found"
-    with pytest.raises(CalibrationError, match="sphere 1, frame 1: no highlight") as caught:
+    with pytest.raises(CalibrationError, match="sphere 1, zone 1: no highlight") as caught:
         calibrate_lights([SphereFrames([dark], circle=circle)])
     assert caught.value.code == "calibration.highlight_missing"
     lit = dark.copy()

@@ -329,6 +329,14 @@ def test_crop_outside_and_damaged_file(place: Place) -> None:
     assert error.code == "image.unreadable" and "Image_03.png" in error.message
 
 
+@pytest.mark.parametrize(("x", "y", "pattern"), [(2, 4, "RG"), (1, 2, "GR"), (2, 3, "GB"), (3, 1, "BG")])
+def test_an_odd_crop_shifts_the_bayer_pattern(place: Place, x: int, y: int, pattern: str) -> None:
+    crop = f"[crop]\nx = {x}\ny = {y}\nwidth = 6\nheight = 6"
+    description = STACK.replace("Mono8", "BayerRG8") + crop
+    assert "BayerRG8" in description
+    assert place.run(description).info.pixel_format == f"Bayer{pattern}8"
+
+
 # --- the place of the recording ---
 
 

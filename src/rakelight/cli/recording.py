@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from rakelight.cli.console import emit_json, json_option, progress, table, warn
+from rakelight.cli.console import SuggestingGroup, emit_json, json_option, progress, table, warn
 
 DAMAGED = 7
 _NEXT = {
@@ -18,7 +18,7 @@ _NEXT = {
 }
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def recording() -> None:
     """Recordings: the raw frames of one part, with what was lit and measured.
 

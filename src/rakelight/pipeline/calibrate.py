@@ -218,7 +218,8 @@ def _sphere_frames(recording: Recording, zones: tuple[int, ...], camera: Camera 
 
 
 def _figures(solved: LightCalibration) -> dict[str, Any]:
-    near = [s for s in solved.near if s is not None and np.isfinite(s.distance)]
+    near = solved.near
+    known = [s for s in near if s.determined]
     fit = solved.strength
     return {
         "spheres": [
@@ -229,12 +230,12 @@ def _figures(solved: LightCalibration) -> dict[str, Any]:
             "mean": round(float(solved.spreads_deg.mean()), 3),
             "max": round(float(solved.spreads_deg.max()), 3),
         },
-        "near_fit": None
+        "near_fit": None  # one sphere tells nothing of distance
         if not near
         else {
-            "lights": len(near),
-            "residual_deg": round(float(np.sqrt(np.mean([s.residual_deg**2 for s in near]))), 3),
-            "median_distance": round(float(np.median([s.distance for s in near])), 2),
+            "residual_deg": round(float(np.mean([s.residual_deg for s in near])), 3),
+            "positions_determined": len(known),
+            "median_distance": round(float(np.median([s.distance for s in known])), 2) if known else None,
             "unit": near[0].unit,
         },
         "strengths": None

@@ -266,7 +266,7 @@ def tick_labels(low: float, high: float) -> tuple[str, str, str]:
     if largest >= 1e5 or largest < 1e-3:
         return f"{low:.2e}", f"{(low + high) / 2:.2e}" if low + high else "0", f"{high:.2e}"
     digits = int(np.clip(2 - np.floor(np.log10(span)), 0, 6))
-    low_label, middle, high_label = (f"{v + 0.0:.{digits}f}" for v in (low, (low + high) / 2, high))
+    low_label, middle, high_label = (f"{round(v, digits) + 0.0:.{digits}f}" for v in (low, (low + high) / 2, high))
     return low_label, "0" if low + high == 0 else middle, high_label
 
 

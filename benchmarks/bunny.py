@@ -80,16 +80,15 @@ def figures(data: Path) -> dict[str, object]:
 
 
 def main() -> int:
-    """Run and print; 1 when a bar is missed, 2 when the data are absent."""
+    """Run and print; 1 when a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder with bunny.npz")
     args = parser.parse_args()
     if not (args.data / "bunny.npz").is_file():
         print(
-            f"{args.data / 'bunny.npz'} does not exist; give the folder of the bunny-rendered set with --data",
-            file=sys.stderr,
+            json.dumps({"skipped": "bunny.npz is not here (GPL test data); give the bunny-rendered folder with --data"})
         )
-        return 2
+        return 0
     result = figures(args.data)
     print(json.dumps(result, indent=2))
     return 0 if result["met"] else 1

@@ -126,13 +126,14 @@ def _passed(out: dict[str, Any]) -> bool:
         all(s["direction_mean_deg"] < 1.0 and s["direction_max_deg"] < 2.5 for s in spheres)
         and all(c["centre"] <= 2.0 and abs(c["radius"]) <= 2.0 for c in circles)
         and all(s["circle_minus_author_px"]["centre"] <= 2.0 for s in spheres)
+        and out["mean_of_both"]["direction_mean_deg"] < 1.0
         and out["strengths"]["residual"] <= 0.045
     )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--data", type=Path, default=ROOT / "../shared/data/photometric/psbox")
+    parser.add_argument("--data", type=Path, default=ROOT / "examples/psbox")
     data = parser.parse_args().data
     if not (data / "light_directions.txt").is_file():
         print(

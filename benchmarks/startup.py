@@ -24,7 +24,7 @@ def median_s(command: list[str]) -> float:
     return statistics.median(times[1:])
 
 
-def main() -> None:
+def main() -> int:
     script = Path(sys.executable).with_name("rakelight.exe" if sys.platform == "win32" else "rakelight")
     figures = {
         "empty_python_s": median_s([sys.executable, "-c", ""]),
@@ -40,7 +40,8 @@ def main() -> None:
         "python": platform.python_version(),
     }
     print(json.dumps(result))
+    return 0 if result["met"] else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

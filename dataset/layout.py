@@ -121,7 +121,7 @@ class SampleKey:
             return cls(check_category(parts[0]), check_label(parts[2]), int(folder[1]))
         raise DatasetError(
             f"{text!r} names no sample; needed: <category>/OK/S0001 or <category>/NG/<defect>/S0001",
-            hint="`rakelight dataset list` shows the samples",
+            hint="`rakelight dataset show` lists the samples",
             code="dataset.key_invalid",
         )
 

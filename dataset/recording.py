@@ -1,4 +1,4 @@
-"""A recording: every raw frame of one capture plus what was commanded and measured (DESIGN §4).
+"""A recording: every raw frame of one capture plus what was commanded and measured.
 
 On disk it is a folder with ``recording.json`` and one plain TIFF a frame. It is written whole by
 ``recording_writer`` and never edited afterwards; samples, calibrations and verdicts are derived from it.
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, model_validator
 
 from rakelight import config, files
 from rakelight.dataset import images
@@ -100,8 +100,9 @@ class Description(config.Model):
     part_id: str = Field(min_length=1, max_length=120)
     target: Target = "part"
     pixel_format: str = Field(description="SFNC name, for example Mono8, BayerRG12, RGB8; 32f for float")
-    linear: bool
-    simulated: bool = False
+    linear: StrictBool
+    simulated: StrictBool = False
+    captured_utc: config.UtcTime | None = None
     sensor: Sensor = Sensor()
     sphere_diameter_mm: float | None = Field(default=None, gt=0)
     circles: tuple[Circle, ...] = ()
@@ -129,12 +130,19 @@ class RecordingFile(Description):
     schema_: int = Field(alias="schema", default=SCHEMA)
     kind: Literal["recording"] = "recording"
     recording_id: str
-    created_utc: str
+    created_utc: config.UtcTime
     software: str
     width: int = Field(ge=1, le=65536)
     height: int = Field(ge=1, le=65536)
     frames: tuple[Frame, ...]
     warnings: tuple[str, ...] = ()
+    content_sha256: str = ""
+
+
+def content_sha256(data: dict[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of a recording's record, apart from the hash itself: shows edits by hand."""
+    content = {key: value for key, value in data.items() if key != "content_sha256"}
+    return files.sha256_bytes(files.canonical_json(content).encode())
 
 
 @dataclass(frozen=True)
@@ -278,8 +286,11 @@ def verify(recording: Recording) -> Iterator[tuple[Frame | None, str]]:
     """Check a recording against its own record; yields (frame, problem), with frame None for the whole.
 
     Every frame is read: file present, size, SHA-256, decodable, shape, dtype. Then the whole: each planned shot
-    has a frame, each frame a shot, no file twice, no stray files.
+    has a frame, each frame a shot, no file twice, no stray files, and the record itself unchanged since it was written.
     """
+    record = files.read_json(recording.folder / FILE_NAME, error=DatasetError)
+    if record.get("content_sha256") != content_sha256(record):
+        yield None, f"{FILE_NAME} was changed after the recording was written (its checksum differs)"
     for frame in recording.info.frames:
         try:
             recording.read(frame)

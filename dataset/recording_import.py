@@ -32,13 +32,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, model_validator
 
 from rakelight import config, files
 from rakelight.dataset import images
@@ -46,6 +46,7 @@ from rakelight.dataset.recording import (
     PIXEL_FORMATS,
     Circle,
     Description,
+    Frame,
     Origin,
     Recording,
     Role,
@@ -112,8 +113,9 @@ class ImportFile(config.Model):
     part_id: str = Field(min_length=1, max_length=120)
     target: Target = "part"
     pixel_format: str
-    linear: bool
-    simulated: bool = False
+    linear: StrictBool
+    simulated: StrictBool = False
+    captured_utc: config.UtcTime | None = None
     sensor: Sensor = Sensor()
     crop: Crop | None = None
     sphere_diameter_mm: float | None = Field(default=None, gt=0)
@@ -196,6 +198,7 @@ def import_recording(
                 shot.name, image, exposure_us=frame.exposure_us, gain_db=frame.gain_db, original=Path(frame.file).name
             )
             progress(index + 1, len(listed))
+        _check_distinct([f for f, s in zip(writer.frames, shots, strict=True) if s.role == "zone"])
         jpegs = sum(Path(f.file).suffix.lower() in (".jpg", ".jpeg") for f in listed)
         if what.linear and jpegs:
             writer.warnings.append(
@@ -295,6 +298,19 @@ def _cropped_format(what: ImportFile) -> str:
     if what.crop.y % 2:
         pattern = {"RG": "GB", "GB": "RG", "GR": "BG", "BG": "GR"}[pattern]
     return kind + pattern + bits
+
+
+def _check_distinct(frames: Sequence[Frame]) -> None:
+    """Two zones never give the very same picture: a file was copied or named twice."""
+    seen: dict[str, Frame] = {}
+    for frame in frames:
+        twin = seen.setdefault(frame.sha256, frame)
+        if twin.shot != frame.shot:
+            raise DatasetError(
+                f"{frame.original} ({frame.shot}) and {twin.original} ({twin.shot}) hold the very same pixels",
+                hint="give each shot the picture that was taken for it",
+                code="recording.same_picture",
+            )
 
 
 def _fit(image: NDArray[Any], what: ImportFile, name: str) -> NDArray[Any]:

@@ -15,7 +15,16 @@ import rakelight
 from rakelight import config, files
 from rakelight.arrays import check_array
 from rakelight.dataset import images
-from rakelight.dataset.recording import FILE_NAME, SCHEMA, Description, Frame, RecordingFile, check_values, dtype_of
+from rakelight.dataset.recording import (
+    FILE_NAME,
+    SCHEMA,
+    Description,
+    Frame,
+    RecordingFile,
+    check_values,
+    content_sha256,
+    dtype_of,
+)
 from rakelight.errors import DatasetError, InputError
 
 
@@ -25,7 +34,7 @@ class RecordingWriter:
     def __init__(self, folder: Path, description: Description) -> None:
         self._folder = folder
         self._description = description
-        self._frames: list[Frame] = []
+        self.frames: list[Frame] = []
         self._size: tuple[int, int] | None = None
         self.warnings: list[str] = []
 
@@ -79,12 +88,12 @@ class RecordingWriter:
                 code="recording.size_mismatch",
             )
         check_values(f"frame {name}", image, self._description.pixel_format)
-        number = len(self._frames) + 1
+        number = len(self.frames) + 1
         path = self._folder / f"{number:03d}_{shot}.tiff"
         stored, sha256 = images.write_tiff(path, image)
         facts = {"shot": shot, "file": path.name, "bytes": stored, "sha256": sha256, **measured}
         frame = config.validate(facts, Frame, source=f"frame {name}", error=DatasetError)
-        self._frames.append(frame)
+        self.frames.append(frame)
         return frame
 
     def _finish(self) -> None:
@@ -92,7 +101,7 @@ class RecordingWriter:
             raise DatasetError(
                 "a recording without frames is not written", hint="add the planned frames", code="recording.empty"
             )
-        taken = {f.shot for f in self._frames}
+        taken = {f.shot for f in self.frames}
         missing = [s.name for s in self._description.plan if s.name not in taken]
         if missing:
             raise DatasetError(
@@ -108,9 +117,10 @@ class RecordingWriter:
             "software": f"rakelight {rakelight.__version__}",
             "height": self._size[0],
             "width": self._size[1],
-            "frames": [f.model_dump(mode="json") for f in self._frames],
+            "frames": [f.model_dump(mode="json") for f in self.frames],
             "warnings": self.warnings,
         }
+        data["content_sha256"] = content_sha256(data)
         config.validate(data, RecordingFile, source=FILE_NAME, error=DatasetError)
         files.write_json(self._folder / FILE_NAME, data)
 

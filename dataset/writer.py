@@ -8,6 +8,7 @@ into place; then the raw folder, and *that rename is the commit*. Whatever an in
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import shutil
@@ -40,6 +41,7 @@ from rakelight.errors import DatasetError, StorageError
 from rakelight.files import make_folder, read_json, rename_folder, storage_error, write_json
 
 _log = logging.getLogger(__name__)
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, getattr(errno, "ENOTSUP", errno.EOPNOTSUPP)}
 
 
 class PsEncoding(Model):
@@ -140,7 +142,8 @@ class Dataset:
         Raises
         ------
         DatasetError
-            ``dataset.locked`` if another writer is at work (the message names its process and host).
+            ``dataset.locked`` if another writer is at work (the message names its process and host),
+            ``dataset.no_locks`` if the file system has no locks.
         StorageError
             The data set cannot be written.
         """
@@ -274,7 +277,7 @@ class DatasetWriter:
 def _writer_lock(root: Path) -> Iterator[None]:
     """Hold the lock that the system itself frees when a process dies; who holds it stands beside it."""
     path, owner = root / layout.LOCK_FILE, root / layout.OWNER_FILE
-    lock = FileLock(path, timeout=0)
+    lock = FileLock(path, timeout=0, fallback_to_soft=False)  # a soft lock would outlive a process that is killed
     try:
         lock.acquire()
     except Timeout as e:
@@ -284,6 +287,12 @@ def _writer_lock(root: Path) -> Iterator[None]:
             code="dataset.locked",
         ) from e
     except OSError as e:
+        if e.errno in _NO_LOCKS:
+            raise DatasetError(
+                f"{root} cannot be written: its file system has no locks that keep a second writer out ({e.strerror})",
+                hint="move the data set to a local disk, or have the network drive mounted with file locks",
+                code="dataset.no_locks",
+            ) from e
         raise storage_error(e, path) from e
     try:
         write_json(owner, {"pid": os.getpid(), "host": socket.gethostname(), "since_utc": utc_now()})

@@ -62,6 +62,49 @@ def check_directions(directions: NDArray[np.floating], count: int) -> NDArray[np
     return lights.astype(np.float32)
 
 
+def check_near(
+    positions_mm: NDArray[np.floating], xyz: NDArray[np.float32], reference_mm: Any, shape: tuple[int, int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float64]]:
+    """Positions (K, 3), points (H, W, 3) and squared reference distances (K,), 0 = no fall-off to undo.
+
+    ``shape`` is (K, H, W); ``reference_mm`` is None, (3,) or (K, 3).
+    """
+    zones, height, width = shape
+    positions = check_array("positions_mm", positions_mm, shape=(zones, 3), finite=True).astype(np.float64)
+    points = check_array("xyz", xyz, shape=(height, width, 3), dtypes=("float32",))
+    if reference_mm is None:
+        return positions, points, np.zeros(zones)
+    origin = check_array("reference_mm", np.broadcast_to(np.asarray(reference_mm, np.float64), (zones, 3)), finite=True)
+    squares = ((positions - origin) ** 2).sum(1)
+    if squares.min() < 1:
+        raise CalibrationError(
+            f"light source {int(squares.argmin()) + 1} is {squares.min() ** 0.5:.2f} mm from the reference point; "
+            "at least 1 mm is needed",
+            hint="calibrate the lights again",
+            code="calibration.light_on_surface",
+        )
+    return positions, points, squares
+
+
+def check_corrections(c: Corrections, count: int, height: int, width: int) -> Corrections:
+    """``c`` with every zone's gain scale, after its shapes, dtypes and ranges were checked."""
+    if c.dark is not None:
+        check_array("dark frame", c.dark, shape=(height, width), dtypes=FRAME_DTYPES)
+    if c.gains is not None:
+        check_array("flat-field gains", c.gains, shape=(count, height, width), dtypes=("uint16", "float32"))
+    if not 0 < c.dark_scale < np.inf:
+        raise CalibrationError(
+            f"dark scale {c.dark_scale}; must be a finite number above 0", code="calibration.dark_scale"
+        )
+    scales = np.ones(count, np.float32) if c.gain_scales is None else np.asarray(c.gain_scales, np.float32)
+    check_array("gain scales", scales, shape=(count,), finite=True)
+    if scales.min() <= 0:
+        raise CalibrationError(
+            f"gain scale {scales.min()} of zone {int(scales.argmin()) + 1}; must be above 0", code="calibration.gain"
+        )
+    return replace(c, gain_scales=scales)
+
+
 def blocks(
     stack: tuple[NDArray[np.generic], ...], c: Corrections, always: bool = False
 ) -> Iterator[tuple[slice, Any, Corrections]]:

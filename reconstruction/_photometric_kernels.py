@@ -273,7 +273,7 @@ def _finish(w: Any, n: int, levels: Any) -> bool:
             | (w[_LOW_DN + i] <= shadow)
             | (w[_LOW + i] <= ratio * w[_SECOND + i])
             | (rest > limit * square)
-            | (z <= np.float32(0))
+            | (not z > np.float32(0))  # also NaN
         )
         length2 = x * x + y * y + z * z
         s = np.float32(1) / np.sqrt(max(length2, np.float32(1e-30)))
@@ -371,6 +371,22 @@ def solve_distant(
             _copy(confidence[v, start:stop], w[_CONFIDENCE : _CONFIDENCE + n])
 
 
+@njit(cache=True, error_model="numpy")
+def _towards(positions: Any, reference: Any, xyz: Any, v: int, u: int, pixel: Any) -> None:
+    """Unit vectors from one surface point to the lights, viewer frame, and J freed from the fall-off (d_ref/d)²."""
+    for k in range(positions.shape[0]):
+        dx = positions[k, 0] - xyz[v, u, 0]
+        dy = positions[k, 1] - xyz[v, u, 1]
+        dz = positions[k, 2] - xyz[v, u, 2]
+        square = dx * dx + dy * dy + dz * dz
+        s = 1.0 / square**0.5
+        pixel[_LX, k] = dx * s  # camera frame → viewer frame: y and z change sign
+        pixel[_LY, k] = -dy * s
+        pixel[_LZ, k] = -dz * s
+        if reference[k] > 0:
+            pixel[_J, k] *= square / reference[k]
+
+
 @njit(cache=True, parallel=True, error_model="numpy")
 def solve_near(
     frames: Any,
@@ -392,17 +408,7 @@ def solve_near(
         pixel = np.empty((7, zones), np.float64)
         for u in range(width):
             _read(frames, dark, dark_scale, gains, gain_scales, v, u, pixel)
-            for k in range(zones):
-                dx = positions[k, 0] - xyz[v, u, 0]
-                dy = positions[k, 1] - xyz[v, u, 1]
-                dz = positions[k, 2] - xyz[v, u, 2]
-                square = dx * dx + dy * dy + dz * dz
-                s = 1.0 / square**0.5
-                pixel[_LX, k] = dx * s  # camera frame → viewer frame: y and z change sign
-                pixel[_LY, k] = -dy * s
-                pixel[_LZ, k] = -dz * s
-                if reference[k] > 0:
-                    pixel[_J, k] *= square / reference[k]
+            _towards(positions, reference, xyz, v, u, pixel)
             b, bits = (0.0, 0.0, 0.0), _NOT_SOLVABLE
             if np.isfinite(pixel[_LZ, 0]):
                 b, bits = solve_pixel(pixel, levels)
@@ -425,3 +431,32 @@ def _agreement(pixel: Any) -> float:
         rest += r * r
         norm += pixel[_J, k] * pixel[_J, k]
     return 1.0 - (rest / max(norm, 1e-30)) ** 0.5
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def gloss_near(
+    frames: Any,
+    positions: Any,
+    reference: Any,
+    xyz: Any,
+    dark: Any,
+    dark_scale: Any,
+    gains: Any,
+    gain_scales: Any,
+    out: Any,
+) -> None:
+    """Leave-one-out residual r_k/(1 − h_k) of the brightest zone, clipped to [0, J_k]; NaN where it cannot be told."""
+    zones = len(frames)
+    height, width = out.shape
+    for v in prange(height):
+        pixel = np.empty((7, zones), np.float64)
+        for u in range(width):
+            _read(frames, dark, dark_scale, gains, gain_scales, v, u, pixel)
+            _towards(positions, reference, xyz, v, u, pixel)
+            pixel[_USE] = 1.0
+            ok, bx, by, bz, axx, axy, axz, ayy, ayz, azz = _least_squares(pixel)
+            k = np.argmax(pixel[_J])
+            lx, ly, lz = pixel[_LX, k], pixel[_LY, k], pixel[_LZ, k]
+            h = lx * (axx * lx + 2 * (axy * ly + axz * lz)) + ly * (ayy * ly + 2 * ayz * lz) + azz * lz * lz
+            excess = (pixel[_J, k] - (lx * bx + ly * by + lz * bz)) / max(1.0 - h, 1e-6)
+            out[v, u] = max(min(excess, pixel[_J, k]), 0.0) if ok else np.nan

@@ -166,18 +166,20 @@ def light_geometry(lights: Sequence[Light]) -> LightGeometry:
     Raises
     ------
     CalibrationError
-        Code ``calibration.light_geometry``: fewer than 3 lights, a zone twice, or lights in one plane (smallest to
-        largest singular value below 1e-3), where no normal can be solved.
+        ``photometric.too_few_lights``: fewer than 3; ``calibration.light_geometry``: a zone twice;
+        ``calibration.lights_coplanar``: lights in one plane (smallest to largest singular value below 1e-3), where no
+        normal can be solved.
     """
     zones = [light.zone for light in lights]
     hint = "place at least three lights around the part, evenly spread in azimuth, at slants of 35-55°"
-    problem = ""
     if len(lights) < 3:
-        problem = f"{len(lights)} lights; photometric stereo needs at least 3"
-    elif len(set(zones)) < len(zones):
-        problem = f"light zones {zones} name a zone twice; each may stand once"
-    if problem:
-        raise CalibrationError(problem, hint=hint, code="calibration.light_geometry")
+        raise CalibrationError(
+            f"{len(lights)} lights; photometric stereo needs at least 3", hint=hint, code="photometric.too_few_lights"
+        )
+    if len(set(zones)) < len(zones):
+        raise CalibrationError(
+            f"light zones {zones} name a zone twice; each may stand once", hint=hint, code="calibration.light_geometry"
+        )
     singular = np.linalg.svd(light_matrix(lights), compute_uv=False)
     ratio = float(singular[2] / singular[0])
     if not ratio >= MIN_SINGULAR_RATIO:
@@ -185,7 +187,7 @@ def light_geometry(lights: Sequence[Light]) -> LightGeometry:
             f"the lights of zones {zones} lie in one plane: smallest/largest singular value of the light matrix "
             f"{ratio:.2g}, needed at least {MIN_SINGULAR_RATIO:g}",
             hint=hint,
-            code="calibration.light_geometry",
+            code="calibration.lights_coplanar",
         )
     warnings = []
     if 1 / ratio > MAX_CONDITION_NUMBER:

@@ -2,7 +2,7 @@
 
 Model (Woodham 1980): a matte facet of albedo ρ and unit normal n seen under zone k of unit direction l_k and strength s_k
 reads I_k = s_k ρ (n·l_k). With b = ρ n the least-squares solution is b = (LᵀL)⁻¹Lᵀ J, where J_k is the corrected
-intensity: dark subtracted, then divided by the zone's strength, or multiplied by its flat-field gain
+intensity: dark subtracted, then multiplied by the zone's flat-field gain, if there is one, and divided by its strength; the gain
 G_k = (l_k·n_table)/white_k, which also removes the lateral fall-off of a light at a finite distance.
 
 The order of corrections is fixed: dark → saturation and shadow flags on *raw* values → flat field → solve.
@@ -21,10 +21,17 @@ from enum import IntFlag
 import numpy as np
 from numpy.typing import NDArray
 
-from rakelight.arrays import check_array, check_same_shape
-from rakelight.errors import CalibrationError, InputError
+from rakelight.arrays import check_array
+from rakelight.errors import InputError
 from rakelight.reconstruction import _photometric_kernels as kernels
-from rakelight.reconstruction._photometric_input import FRAME_DTYPES, blocks, check_directions, check_frames
+from rakelight.reconstruction._photometric_input import (
+    FRAME_DTYPES,
+    blocks,
+    check_corrections,
+    check_directions,
+    check_frames,
+    check_near,
+)
 
 __all__ = [
     "DEFAULT_THRESHOLDS",
@@ -34,7 +41,6 @@ __all__ = [
     "PhotometricResult",
     "Thresholds",
     "allocate",
-    "colour_albedo",
     "solve",
     "solve_near",
 ]
@@ -204,7 +210,7 @@ def solve(
     """
     stack, height, width = check_frames(frames)
     lights = check_directions(directions, len(stack))
-    c = _check_corrections(corrections or Corrections(), len(stack), height, width)
+    c = check_corrections(corrections or Corrections(), len(stack), height, width)
     result = _check_out(out, height, width)
     inverse = np.linalg.pinv(lights.astype(np.float64)).astype(np.float32)
     null = np.linalg.svd(lights.T.astype(np.float64))[2][-1].astype(np.float32)  # Lᵀ·null = 0
@@ -254,21 +260,9 @@ def solve_near(
         As :func:`solve`; also a light source within 1 mm of the surface's reference point.
     """
     stack, height, width = check_frames(frames)
-    positions = check_array("positions_mm", positions_mm, shape=(len(stack), 3), finite=True).astype(np.float64)
-    points = check_array("xyz", xyz, shape=(height, width, 3), dtypes=("float32",))
-    c = _check_corrections(corrections or Corrections(), len(stack), height, width)
+    positions, points, reference = check_near(positions_mm, xyz, reference_mm, (len(stack), height, width))
+    c = check_corrections(corrections or Corrections(), len(stack), height, width)
     result = _check_out(out, height, width)
-    reference = np.zeros(len(stack))  # squared distance at which the strength holds; 0 = no fall-off to undo
-    if reference_mm is not None:
-        origin = np.broadcast_to(np.asarray(reference_mm, np.float64), positions.shape)
-        reference = ((positions - check_array("reference_mm", origin, finite=True)) ** 2).sum(1)
-        if reference.min() < 1:
-            raise CalibrationError(
-                f"light source {int(reference.argmin()) + 1} is {reference.min() ** 0.5:.2f} mm from the reference point; "
-                "at least 1 mm is needed",
-                hint="calibrate the lights again",
-                code="calibration.light_on_surface",
-            )
     levels = _levels(full_scale, stack[0].dtype, thresholds)
     for rows, block, part in blocks(stack, c, always=True):
         kernels.solve_near(
@@ -286,53 +280,6 @@ def solve_near(
     return result
 
 
-def colour_albedo(
-    frames: Sequence[NDArray[np.generic]],
-    directions: NDArray[np.floating],
-    planar: NDArray[np.float32],
-    *,
-    strengths: NDArray[np.floating] | None = None,
-) -> NDArray[np.float32]:
-    """Albedo of every colour channel given the normals: ρ_c = Σ_k J_kc (n·l_k) / Σ_k (n·l_k)² over lit zones.
-
-    Parameters
-    ----------
-    frames : sequence of K (H, W, C) arrays
-        Linear frames with C colour channels.
-    directions : (K, 3) float
-        Unit light directions, viewer frame.
-    planar : (3, H, W) float32
-        Normals as in :class:`PhotometricResult`.
-    strengths : (K,) float, optional
-        Relative strengths, 1 by default.
-
-    Returns
-    -------
-    (H, W, C) float32, 0 where there is no normal.
-
-    Raises
-    ------
-    InputError, CalibrationError
-        Frames, normals or directions that do not fit each other; strengths that are not above 0.
-    """
-    shape = check_same_shape("frames", frames)
-    stack = [check_array(f"frame {i + 1}", f, ndim=3, dtypes=FRAME_DTYPES) for i, f in enumerate(frames)]
-    check_array("normals", planar, shape=(3, *shape[:2]))
-    lights = check_array("light directions", directions, shape=(len(frames), 3), finite=True).astype(np.float32)
-    s = check_array("strengths", np.ones(len(frames)) if strengths is None else strengths, shape=(len(frames),))
-    if not (s > 0).all():
-        raise CalibrationError(f"strengths {s.tolist()}; all must be above 0", code="calibration.strength")
-    numerator = np.zeros(shape, np.float32)
-    denominator = np.zeros(shape[:2], np.float32)
-    for frame, direction, strength in zip(stack, lights, s, strict=True):
-        cosine = np.tensordot(direction, planar, 1)
-        np.nan_to_num(cosine, copy=False)
-        np.maximum(cosine, 0, out=cosine)
-        numerator += cosine[..., None] * (frame * np.float32(1 / strength))
-        denominator += cosine * cosine
-    return np.divide(numerator, denominator[..., None], out=np.zeros_like(numerator), where=denominator[..., None] > 0)
-
-
 def _levels(full_scale: float | None, dtype: np.dtype[np.generic], t: Thresholds) -> tuple[np.float32, ...]:
     """Thresholds as the kernels take them: saturation, shadow and signal in DN, then the three ratios."""
     if full_scale is not None and not 0 < full_scale < np.inf:
@@ -341,24 +288,6 @@ def _levels(full_scale: float | None, dtype: np.dtype[np.generic], t: Thresholds
         full_scale = float(np.iinfo(dtype).max)  # type: ignore[type-var]
     dn = [np.inf, 0.0, 0.0] if full_scale is None else [full_scale * x for x in (t.saturation, t.shadow, t.signal)]
     return tuple(np.float32(x) for x in (*dn, t.shadow_ratio, t.disagreement, t.standing_apart))
-
-
-def _check_corrections(c: Corrections, count: int, height: int, width: int) -> Corrections:
-    if c.dark is not None:
-        check_array("dark frame", c.dark, shape=(height, width), dtypes=FRAME_DTYPES)
-    if c.gains is not None:
-        check_array("flat-field gains", c.gains, shape=(count, height, width), dtypes=("uint16", "float32"))
-    if not 0 < c.dark_scale < np.inf:
-        raise CalibrationError(
-            f"dark scale {c.dark_scale}; must be a finite number above 0", code="calibration.dark_scale"
-        )
-    scales = np.ones(count, np.float32) if c.gain_scales is None else np.asarray(c.gain_scales, np.float32)
-    check_array("gain scales", scales, shape=(count,), finite=True)
-    if scales.min() <= 0:
-        raise CalibrationError(
-            f"gain scale {scales.min()} of zone {int(scales.argmin()) + 1}; must be above 0", code="calibration.gain"
-        )
-    return Corrections(c.dark, c.dark_scale, c.gains, scales)
 
 
 def _check_out(out: PhotometricResult | None, height: int, width: int) -> PhotometricResult:

@@ -19,10 +19,12 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rakelight.arrays import check_array, check_same_shape
+from rakelight.arrays import check_array
 from rakelight.errors import CalibrationError, InputError
+from rakelight.reconstruction import _photometric_kernels as near_kernels
 from rakelight.reconstruction import _pseudo3d_kernels as kernels
-from rakelight.reconstruction.photometric import FRAME_DTYPES, Corrections
+from rakelight.reconstruction._photometric_input import blocks, check_corrections, check_frames, check_near
+from rakelight.reconstruction.photometric import Corrections
 
 Float32 = NDArray[np.float32]
 
@@ -237,33 +239,62 @@ def gloss(
     CalibrationError
         ``calibration.lights_coplanar``: all lights, or all but one, lie in one plane.
     """
-    stack = tuple(check_array(f"frame {k + 1}", f, ndim=2, dtypes=FRAME_DTYPES) for k, f in enumerate(frames))
-    rows, cols = check_same_shape("frames", stack)
-    zones = len(stack)
-    if len({frame.dtype for frame in stack}) > 1:
-        raise InputError(f"frames have dtypes {[f.dtype.name for f in stack]}; all must agree", code="input.dtype")
-    predictor = _leave_one_out(directions, zones)
-    c = corrections or Corrections()
-    if c.dark is not None:
-        check_array("dark frame", c.dark, shape=(rows, cols), dtypes=FRAME_DTYPES)
-    if c.gains is not None:
-        check_array("flat-field gains", c.gains, shape=(zones, rows, cols), dtypes=("uint16", "float32"))
-    scales = np.ones(zones, np.float32) if c.gain_scales is None else np.asarray(c.gain_scales, np.float32)
-    check_array("gain scales", scales, shape=(zones,), finite=True)
+    stack, rows, cols = check_frames(frames)
+    predictor = _leave_one_out(directions, len(stack))
+    c = check_corrections(corrections or Corrections(), len(stack), rows, cols)
     out = np.empty((rows, cols), np.float32)
-    kernels.gloss(stack, c.dark, np.float32(c.dark_scale), c.gains, scales, predictor, out)
+    kernels.gloss(stack, c.dark, np.float32(c.dark_scale), c.gains, c.gain_scales, predictor, out)
     return out
+
+
+def gloss_near(
+    frames: Sequence[NDArray[np.generic]],
+    positions_mm: NDArray[np.floating],
+    xyz: Float32,
+    *,
+    reference_mm: NDArray[np.floating] | None = None,
+    corrections: Corrections | None = None,
+) -> Float32:
+    """:func:`gloss` with light directions and fall-off of their own for every pixel; arguments as in ``photometric.solve_near``.
+
+    Returns (H, W) float32, NaN where ``xyz`` is NaN or the lights of a pixel lie in one plane.
+    Raises ``InputError`` and ``CalibrationError`` as :func:`gloss` and ``photometric.solve_near`` do.
+    """
+    stack, rows, cols = check_frames(frames)
+    zones = len(stack)
+    if zones < 4:
+        raise _no_redundancy(zones)
+    positions, points, reference = check_near(positions_mm, xyz, reference_mm, (zones, rows, cols))
+    c = check_corrections(corrections or Corrections(), zones, rows, cols)
+    out = np.empty((rows, cols), np.float32)
+    for part, block, b in blocks(stack, c, always=True):
+        near_kernels.gloss_near(
+            block,
+            positions,
+            reference,
+            np.ascontiguousarray(points[part]),
+            b.dark,
+            np.float32(b.dark_scale),
+            b.gains,
+            b.gain_scales,
+            out[part],
+        )
+    return out
+
+
+def _no_redundancy(zones: int) -> InputError:
+    return InputError(
+        f"{zones} zones leave no redundancy; gloss needs at least 4",
+        hint="capture four zones, or leave the gloss map out for this recipe",
+        code="gloss.no_redundancy",
+    )
 
 
 def _leave_one_out(directions: ArrayLike, zones: int) -> Float32:
     """(K, K) float32 matrix that turns intensities into PRESS residuals: (I − A) / (1 − A_kk), row by row."""
     lights = check_array("light directions", directions, shape=(zones, 3), finite=True).astype(np.float64)
     if zones < 4:
-        raise InputError(
-            f"{zones} zones leave no redundancy; gloss needs at least 4",
-            hint="capture four zones, or leave the gloss map out for this recipe",
-            code="gloss.no_redundancy",
-        )
+        raise _no_redundancy(zones)
     singular = np.linalg.svd(lights, compute_uv=False)
     residual = np.eye(zones) - lights @ np.linalg.pinv(lights)
     spare = np.diag(residual)
@@ -355,7 +386,7 @@ def to_display(
 def _percentile_limits(values: NDArray[Any], percentiles: tuple[float, float]) -> tuple[float, float]:
     if not 0 <= percentiles[0] < percentiles[1] <= 100:
         raise InputError(f"percentiles are {percentiles}; allowed: 0 <= low < high <= 100", code="pseudo3d.limits")
-    step = max(1, int(np.sqrt(values.size / _MAX_SAMPLES)))
+    step = 1 | int(np.sqrt(values.size / _MAX_SAMPLES))  # odd: an even one would meet one colour of a Bayer mosaic only
     sample = values[::step, ::step]
     sample = sample[np.isfinite(sample)]
     if sample.size == 0:

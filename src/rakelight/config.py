@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import json
 import reprlib
@@ -9,7 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from rakelight.errors import ConfigError, RakelightError
 
@@ -36,6 +37,22 @@ def _plain(value: dict[str, Any]) -> dict[str, Any]:
 
 PlainData = Annotated[dict[str, Any], AfterValidator(_plain)]
 """A table whose keys are its owner's affair; whatever stands in it can be written as JSON."""
+
+
+
+def _utc(value: Any) -> Any:
+    """A time as ISO 8601 in UTC; a TOML date-time is one already, but for its zone."""
+    try:
+        when = value if isinstance(value, datetime.datetime) else datetime.datetime.fromisoformat(value)
+    except (TypeError, ValueError) as e:
+        raise ValueError("not a time as ISO 8601 writes it, for example 2025-03-01T08:15:30+00:00") from e
+    if when.tzinfo is None:
+        raise ValueError("a time without its zone; write for example 2025-03-01T08:15:30+00:00")
+    return when.astimezone(datetime.UTC).isoformat()
+
+
+UtcTime = Annotated[str, BeforeValidator(_utc)]
+"""A moment, ISO 8601 with its zone; kept in UTC."""
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import cv2
 import numpy as np
 import pytest
@@ -95,7 +98,7 @@ def test_calibrate_reconstruct_and_store(rakelight: Callable[..., Done], made: P
     over = rakelight(
         "reconstruct", made / "part", "-c", tmp_path / "lab", "-o", tmp_path / "out", "--overwrite", "--json"
     )
-    assert over.code == 0 and "contact_sheet.png" in over.json["files"]
+    assert over.code == 0 and "contact_sheet.png" in over.json["files"] and over.json["seconds"]["writing"] > 0
     assert rakelight("dataset", "init", tmp_path / "set").code == 0
     add = ("dataset", "add", tmp_path / "set", made / "part", "-c", tmp_path / "lab", "--category", "knob")
     assert "OK/S0001" in rakelight(*add, "--label", "OK").out
@@ -116,7 +119,78 @@ def test_warnings_are_told_once_and_on_standard_error(
     assert "white plane" not in done.out
 
 
+@pytest.fixture
+def parts(rakelight: Callable[..., Done], own: Path) -> tuple[Any, ...]:
+    """The beginning of the command that adds ``own/part`` and more to the data set ``own/set``."""
+    assert rakelight("dataset", "init", own / "set").code == 0
+    options = ("-c", own / "cal", "--category", "knob", "--label", "OK")
+    return ("dataset", "add", own / "set", *options, own / "part")
+
+
+@pytest.mark.parametrize("fault", ["damage", "interrupt", "defect"])
+def test_what_was_added_before_an_error_is_told(
+    rakelight: Callable[..., Done], own: Path, parts: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    from rakelight.dataset.recording import Recording
+
+    real = Recording.open
+
+    def opened(folder: Path) -> Any:
+        if folder.name == "nowhere" and fault != "damage":
+            raise KeyboardInterrupt if fault == "interrupt" else ZeroDivisionError
+        return real(folder)
+
+    monkeypatch.setattr(Recording, "open", opened)
+    done = rakelight(*parts, own / "nowhere", "--json")
+    expected = {"damage": (7, "recording.not_found"), "interrupt": (130, "interrupted"), "defect": (1, "internal")}
+    assert (done.code, done.json["error"]["code"]) == expected[fault]
+    assert [x["sample"] for x in done.json["added"]] == ["knob/OK/S0001"] and done.json["warnings"]
+    assert len(rakelight("dataset", "show", own / "set", "--json").json["samples"]) == 1
+
+
+def test_index_that_is_out_of_date_is_a_warning(
+    rakelight: Callable[..., Done], own: Path, parts: tuple[Any, ...]
+) -> None:
+    assert rakelight(*parts).code == 0
+    done = rakelight("dataset", "show", own / "set")
+    assert (done.code, done.err) == (0, "")
+    (own / "set" / "meta" / "manifest.jsonl").unlink()
+    done = rakelight("dataset", "show", own / "set", "--verify")
+    assert done.code == 0 and "warning" in done.err and "next writer mends it" in done.err
+    assert rakelight("dataset", "show", own / "set", "--json").json["index_problems"]
+    assert rakelight(*parts).code == 0
+    assert rakelight("dataset", "show", own / "set", "--json").json["index_problems"] == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="flock")
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_drive_without_locks_is_refused(
+    rakelight: Callable[..., Done], own: Path, parts: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def flock(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    refused(rakelight(*parts), 7, "dataset.no_locks", str(own / "set"), "local disk")
+    monkeypatch.undo()
+    assert list((own / "set" / "realiad_d3_raw").rglob("*")) == []
+
+
 # ---------------------------------------------------------------------------------------------------------------- usage, help
+def test_every_command_that_a_text_names_exists() -> None:
+    packages = ["", ".dataset", ".calibration", ".reconstruction"]
+    roots = [Path(importlib.import_module(f"rakelight{name}").__path__[0]) for name in packages]
+    sources = [p for root in roots for p in root.rglob("*.py")]
+    named = {m for p in sources for m in re.findall(r"`rakelight ([a-z]+(?: [a-z]+)?)", p.read_text("utf-8"))}
+    assert len(named) > 5
+    for command in named:
+        group, _, name = command.partition(" ")
+        found = cli.cli.get_command(click.Context(cli.cli), group)
+        assert found is not None, command
+        if name and isinstance(found, click.Group):
+            assert name in found.commands, command
+
+
 COMMANDS = [
     (), ("demo",), ("recording",), ("recording", "info"), ("recording", "verify"), ("recording", "import"),
     ("calibrate",), ("calibrate", "lights"), ("calibrate", "show"), ("calibrate", "verify"), ("reconstruct",),
@@ -264,7 +338,7 @@ def test_imports(rakelight: Callable[..., Done], tmp_path: Path) -> None:
     cv2.imwrite(str(pictures / "2.png"), np.full((20, 31), 100, np.uint8))
     refused(attempt(), 7, "recording.size_mismatch", "2.png", "31×20", "30×20")
     for zone in (1, 2, 3):
-        cv2.imwrite(str(pictures / f"{zone}.jpg"), np.full((20, 30), 100, np.uint8))
+        cv2.imwrite(str(pictures / f"{zone}.jpg"), np.full((20, 30), 100 + 10 * zone, np.uint8))
     done = attempt(TOML.replace(".png", ".jpg"))
     assert done.code == 0 and "3 of 3 frames are JPEG but declared linear" in done.err
 
@@ -280,11 +354,29 @@ def test_outputs_that_must_not_be_replaced(rakelight: Callable[..., Done], own: 
             done = rakelight(*command, "-o", target, "--overwrite")
             assert done.code == 8 and "→" in done.err
     done = rakelight("calibrate", "lights", own / "sphere", "-o", own / "cal")
-    refused(done, 8, "storage.exists", "never edited in place", "--overwrite")
+    refused(done, 8, "storage.exists", "exists already", "--overwrite")
     assert rakelight("calibrate", "lights", own / "sphere", "-o", own / "cal", "--overwrite").code == 0
     below = rakelight("reconstruct", own / "part", "-c", own / "cal", "-o", tmp_path / "file" / "out")
     assert below.code == 8 and "Traceback" not in below.err
     assert names(tmp_path) == ["file", "foreign", "own"] and names(foreign) == ["thesis.txt"]
+
+
+def test_calibration_that_appears_meanwhile_is_kept(
+    rakelight: Callable[..., Done], own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rakelight.pipeline import calibrate
+
+    real = calibrate.calibrate_from_recordings
+
+    def meanwhile(*args: Any, **options: Any) -> Any:
+        shutil.copytree(own / "cal", own / "new")
+        return real(*args, **options)
+
+    monkeypatch.setattr(calibrate, "calibrate_from_recordings", meanwhile)
+    done = rakelight("calibrate", "lights", own / "sphere", "-o", own / "new")
+    refused(done, 8, "storage.exists", "exists already")
+    document = "rig_calibration.json"
+    assert (own / "new" / document).read_bytes() == (own / "cal" / document).read_bytes()
 
 
 def test_full_disk(rakelight: Callable[..., Done], own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from rakelight.dataset.recording import (
     Recording,
     Shot,
     check_values,
+    content_sha256,
     dtype_of,
     full_scale_of,
     verify,
@@ -230,7 +231,15 @@ def test_verify_reads_every_frame(folder: Path) -> None:
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     data = json.loads((folder / FILE_NAME).read_text())
     change(data)
+    data["content_sha256"] = content_sha256(data)  # a record that says something wrong of itself
     (folder / FILE_NAME).write_text(json.dumps(data))
+
+
+def test_verify_tells_an_edited_record(folder: Path) -> None:
+    record = folder / FILE_NAME
+    record.write_text(record.read_text().replace('"zone": 1', '"zone": 3'))
+    problems = [text for _frame, text in verify(Recording.open(folder))]
+    assert len(problems) == 1 and "recording.json was changed" in problems[0]
 
 
 def test_verify_compares_plan_and_frames(folder: Path) -> None:

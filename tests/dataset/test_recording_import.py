@@ -329,6 +329,26 @@ def test_crop_outside_and_damaged_file(place: Place) -> None:
     assert error.code == "image.unreadable" and "Image_03.png" in error.message
 
 
+def test_one_picture_for_two_zones_is_refused(place: Place) -> None:
+    (place.images / "Image_03.png").write_bytes((place.images / "Image_01.png").read_bytes())
+    error = place.fails(STACK)
+    assert error.code == "recording.same_picture"
+    assert "Image_03.png (zone3) and Image_01.png (zone1)" in error.message
+
+
+def test_linear_is_true_or_false_and_nothing_like_it(place: Place) -> None:
+    error = place.fails(STACK.replace("linear = true", 'linear = "true"'), ConfigError)
+    assert "linear" in error.message
+
+
+def test_the_time_of_the_capture_is_kept_in_utc(place: Place) -> None:
+    text = STACK.replace("linear = true", "linear = true\ncaptured_utc = 2025-03-01T09:15:30+01:00")
+    assert place.run(text).info.captured_utc == "2025-03-01T08:15:30+00:00"
+    place.output = place.output.with_name("other")
+    with pytest.raises(ConfigError, match=r"captured_utc.*zone"):
+        place.run(text.replace("+01:00", ""))
+
+
 @pytest.mark.parametrize(("x", "y", "pattern"), [(2, 4, "RG"), (1, 2, "GR"), (2, 3, "GB"), (3, 1, "BG")])
 def test_an_odd_crop_shifts_the_bayer_pattern(place: Place, x: int, y: int, pattern: str) -> None:
     crop = f"[crop]\nx = {x}\ny = {y}\nwidth = 6\nheight = 6"

@@ -31,14 +31,23 @@ def test_demo_from_photographs_to_sample(tmp_path: Path) -> None:
     samples = list(dataset.samples())
     assert [dataset.verify_sample(s) for s in samples] == [[]]
     assert {f"RGBL{n:02d}" for n in range(1, 6)} <= set(samples[0].modalities)
+    report = json.loads((tmp_path / "out" / "pseudo3d" / "reconstruction.json").read_text())
+    assert any("flat field" in warning for warning in report["warnings"])
+    assert set(report["warnings"]) <= set(demo.warnings) and len(set(demo.warnings)) == len(demo.warnings)
     assert images.read_image(demo.paths["contact sheet"]).shape[2] == 3
     assert np.isfinite(images.read_image(tmp_path / "out" / "pseudo3d" / "normals.tiff")).any()
 
     marker = tmp_path / "out" / "demo.json"
     assert json.loads(marker.read_text())["lights"] == 12
-    (tmp_path / "out" / "left.txt").write_text("from the first run")
+    mine = tmp_path / "out" / "dataset" / "mine.txt"
+    mine.write_text("work that somebody went on with")
+    with pytest.raises(StorageError, match=r"no demo wrote, for example dataset/mine\.txt"):
+        run_demo(tmp_path / "out")
+    assert mine.is_file()
+    mine.unlink()
+    first = marker.stat().st_ino
     run_demo(tmp_path / "out")  # a second run replaces the first
-    assert not (tmp_path / "out" / "left.txt").exists() and marker.is_file()
+    assert marker.stat().st_ino != first
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
@@ -50,7 +59,7 @@ def test_demo_never_replaces_anything_else(tmp_path: Path, kind: str) -> None:
         (target / "chapter1.tex").write_text("x")
     else:
         target.write_text("x")
-    with pytest.raises(StorageError, match="no earlier demo") as caught:
+    with pytest.raises(StorageError, match=r"something else|not a folder") as caught:
         run_demo(target)
     assert caught.value.hint
     assert (target / "chapter1.tex" if kind == "folder" else target).read_text() == "x"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,21 @@ def test_float_frames_without_full_scale_make_a_sheet(scenes: Any, tmp_path: Pat
     assert outputs.sheet(reconstruct(recording, scenes.calibration())).dtype == np.uint8
 
 
+def test_sheet_says_when_it_shows_not_all_lights(solved: Reconstruction, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+    real = outputs.contact_sheet
+
+    def note(panels: Any, title: str, *rest: Any, **options: Any) -> Any:
+        titles.append(title)
+        return real(panels, title, *rest, **options)
+
+    monkeypatch.setattr(outputs, "contact_sheet", note)
+    outputs.sheet(solved)
+    stack = replace(solved.stack, frames=(*solved.stack.frames,) * 3, lights=(*solved.stack.lights,) * 3)
+    outputs.sheet(replace(solved, stack=stack))
+    assert "shown" not in titles[0] and "from 12 lights (4 of 12 lights shown)" in titles[1]
+
+
 def test_flags_have_their_colours() -> None:
     flags = np.array([[0, Flag.SHADOWED, Flag.SATURATED | Flag.SHADOWED, Flag.NOT_SOLVABLE | Flag.WEAK]], np.uint8)
     picture = outputs.flag_picture(flags)
@@ -84,7 +100,7 @@ def test_earlier_reconstruction_is_replaced_only_on_demand(solved: Reconstructio
     outputs.save(solved, out)
     (out / "note.txt").write_text("mine")
     before = content(out)
-    with pytest.raises(StorageError, match="earlier reconstruction") as caught:
+    with pytest.raises(StorageError, match="exists already") as caught:
         outputs.save(solved, out)
     assert "--overwrite" in caught.value.hint and content(out) == before
     outputs.save(solved, out, overwrite=True)
@@ -95,18 +111,39 @@ def test_earlier_reconstruction_is_replaced_only_on_demand(solved: Reconstructio
 def test_folder_of_something_else_is_never_replaced(solved: Reconstruction, tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "holiday.jpg").write_bytes(b"x")
-    with pytest.raises(StorageError, match="other files"):
+    with pytest.raises(StorageError, match=r"holds no reconstruction\.json, so it is something else"):
         outputs.save(solved, tmp_path / "photos", overwrite=overwrite)
     assert content(tmp_path) == {"photos/holiday.jpg": b"x"}
 
 
 def test_output_that_is_a_file_or_below_one(solved: Reconstruction, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StorageError, match="is a file"):
+    with pytest.raises(StorageError, match="is not a folder"):
         outputs.save(solved, tmp_path / "file", overwrite=True)
     with pytest.raises(StorageError):
         outputs.save(solved, tmp_path / "file" / "out")
     assert content(tmp_path) == {"file": b"x"}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_folder_that_appears_meanwhile_is_kept(
+    solved: Reconstruction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
+    real = outputs.flag_picture
+
+    def meanwhile(flags: Any) -> Any:
+        (tmp_path / "out").mkdir()
+        name = "photo.jpg" if overwrite else outputs.REPORT  # another reconstruction is replaced only on demand
+        (tmp_path / "out" / name).write_bytes(b"theirs")
+        return real(flags)
+
+    monkeypatch.setattr(
+        outputs, "flag_picture", lambda flags: real(flags) if (tmp_path / "out").exists() else meanwhile(flags)
+    )
+    with pytest.raises(StorageError) as caught:
+        outputs.save(solved, tmp_path / "out", overwrite=overwrite)
+    assert caught.value.code == "storage.exists"
+    assert list(content(tmp_path).values()) == [b"theirs"]
 
 
 def test_empty_folder_is_used(solved: Reconstruction, tmp_path: Path) -> None:

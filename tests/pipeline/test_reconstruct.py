@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rakelight.errors import CalibrationError, DatasetError
+from rakelight.errors import CalibrationError, DatasetError, InputError
 from rakelight.pipeline.calibrate import calibrate_from_recordings
 from rakelight.pipeline.reconstruct import Settings, reconstruct
 
@@ -36,7 +36,7 @@ def test_normals_of_every_format(scenes: Any, tmp_path: Path, pixel_format: str,
 
 def test_albedo_and_colour_have_the_prints_ratios(scenes: Any, tmp_path: Path) -> None:
     for pixel_format in ("BayerRG12", "RGB16"):
-        recording = scenes.record(tmp_path / pixel_format, scenes.part(), pixel_format, black=0, dark=0)
+        recording = scenes.record(tmp_path / pixel_format, scenes.part(), pixel_format, dark=scenes.BLACK)
         colour = reconstruct(recording, scenes.calibration()).colour
         assert colour is not None and colour.shape == (180, 240, 3)
         seen = scenes.albedo() * [0.6, 1.0, 0.8]
@@ -80,6 +80,11 @@ def test_near_lights_beat_distant_ones(scenes: Any, tmp_path: Path, with_field: 
     near_error, distant_error = np.median(errors_deg(scenes, by_near)), np.median(errors_deg(scenes, by_distant))
     assert near_error < 0.3
     assert distant_error > 5 * near_error
+    # a matte part shows no gloss, whatever the lights' distance; the distant model mistakes the fall-off for it
+    gloss = by_near.maps["gloss"] / by_near.result.albedo
+    assert np.percentile(gloss, 99) < 0.02
+    if not with_field:
+        assert np.percentile(by_distant.maps["gloss"] / by_distant.result.albedo, 99) > 0.05
 
 
 def test_near_lights_on_a_cropped_recording(scenes: Any, tmp_path: Path) -> None:
@@ -152,10 +157,15 @@ def test_twelve_lights(scenes: Any, tmp_path: Path) -> None:
     assert np.median(errors_deg(scenes, reconstruct(recording, scenes.calibration(12)))) < 0.15
 
 
-def test_feature_size_is_held_within_the_picture(scenes: Any, tmp_path: Path) -> None:
-    recording = scenes.record(tmp_path / "r", scenes.part(width=24, height=6), black=0)
-    result = reconstruct(recording, scenes.calibration(), Settings(feature_size_px=500))
-    assert result.maps["curvature"].shape == (6, 24)
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [({"feature_size_px": 500}, "pseudo3d.feature_size"), ({"relief_azimuth_deg": np.nan}, "pseudo3d.settings")],
+)
+def test_settings_out_of_range(scenes: Any, tmp_path: Path, settings: dict[str, float], code: str) -> None:
+    recording = scenes.record(tmp_path / "r", scenes.part(), dark=scenes.BLACK)
+    with pytest.raises(InputError) as caught:
+        reconstruct(recording, scenes.calibration(), Settings(**settings))
+    assert caught.value.code == code
 
 
 # ------------------------------------------------------------------------------------------------------------------ faults

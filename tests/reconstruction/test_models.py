@@ -375,12 +375,12 @@ class TestLightGeometry:
 
     def test_unsolvable(self) -> None:
         flat = [Light(k + 1, np.array([math.sin(a), 0, math.cos(a)])) for k, a in enumerate((-0.7, 0.1, 0.7, 0.9))]
-        for lights, words in (
-            (ring(45)[:2], "2 lights; .* at least 3"),
-            ([], "0 lights"),
-            (flat, "lie in one plane: .*needed at least 0.001"),
-            ([*ring(45)[:3], ring(45)[0]], r"\[1, 2, 3, 1\] name a zone twice"),
+        for lights, words, code in (
+            (ring(45)[:2], "2 lights; .* at least 3", "photometric.too_few_lights"),
+            ([], "0 lights", "photometric.too_few_lights"),
+            (flat, "lie in one plane: .*needed at least 0.001", "calibration.lights_coplanar"),
+            ([*ring(45)[:3], ring(45)[0]], r"\[1, 2, 3, 1\] name a zone twice", "calibration.light_geometry"),
         ):
             with pytest.raises(CalibrationError, match=words) as caught:
                 light_geometry(lights)
-            assert caught.value.code == "calibration.light_geometry" and "35-55°" in caught.value.hint
+            assert caught.value.code == code and "35-55°" in caught.value.hint

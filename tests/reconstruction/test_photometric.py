@@ -17,7 +17,6 @@ from rakelight.reconstruction.photometric import (
     PhotometricResult,
     Thresholds,
     allocate,
-    colour_albedo,
     solve,
     solve_near,
 )
@@ -373,21 +372,6 @@ def test_points_that_are_not_known_are_not_solvable() -> None:
 
 
 # --------------------------------------------------------------------------------------------------------------- colour
-def test_colour_albedo() -> None:
-    n, _ = normals_and_albedo(6, 7, 60)
-    rng = np.random.default_rng(3)
-    colour = rng.uniform(0.1, 1, (6, 7, 3))
-    strengths = np.array([1, 0.5, 0.7, 0.9])
-    frames = [
-        (render(n, 1.0, FOUR[k : k + 1], s)[0][..., None] * colour).astype(np.float32) for k, s in enumerate(strengths)
-    ]
-    planar = n.astype(np.float32)
-    planar[:, 0, 0] = np.nan
-    result = colour_albedo(frames, FOUR, planar, strengths=strengths)
-    assert result.dtype == np.float32 and not result[0, 0].any()
-    np.testing.assert_allclose(result.reshape(-1, 3)[1:], colour.reshape(-1, 3)[1:], rtol=1e-4)
-
-
 # ---------------------------------------------------------------------------------------------------------- invariances
 @settings(max_examples=25)
 @given(turn=st.floats(0, 360), seed=st.integers(0, 2**16), zones=st.sampled_from([3, 4, 5]))
@@ -451,3 +435,14 @@ def test_bunny_without_shadows(bunny: dict[str, Any], lit: int, limit_deg: float
 def test_bunny_with_shadows_and_highlights(bunny: dict[str, Any], name: str, limit_deg: float) -> None:
     ours, plain = (e[bunny["mask"]].mean() for e in bunny_errors(bunny, name))
     assert ours <= limit_deg < plain
+
+
+@pytest.mark.parametrize("count", [4, 5])
+def test_a_pixel_that_is_nan_has_no_normal(count: int) -> None:
+    azimuth = np.arange(count) * 2 * np.pi / count
+    lights = np.stack([np.cos(azimuth), np.sin(azimuth), np.ones(count)], 1) / np.sqrt(2)
+    frames = [np.full((3, 4), 0.7, np.float32) for _ in range(count)]
+    frames[1][1, 2] = np.nan
+    result = solve(frames, lights)
+    assert not result.solved[1, 2] and np.isnan(result.planar[:, 1, 2]).all() and result.albedo[1, 2] == 0
+    assert result.solved.sum() == 11

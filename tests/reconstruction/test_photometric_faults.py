@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rakelight.errors import CalibrationError, InputError
-from rakelight.reconstruction.photometric import Corrections, Thresholds, allocate, colour_albedo, solve, solve_near
+from rakelight.reconstruction.photometric import Corrections, Thresholds, allocate, solve, solve_near
 
 FOUR = np.array([[1, 0, 1], [0, 1, 1], [-1, 0, 1], [0, -1, 1]]) / np.sqrt(2)
 FLAT = np.array([[1.0, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])
@@ -107,22 +107,3 @@ def test_bad_near_light() -> None:
         solve_near(frames, SOURCES, xyz[:3])
     with pytest.raises(InputError, match="positions_mm holds 1 NaN"):
         solve_near(frames, np.where(np.eye(4, 3) * [1, 0, 0] > 0, np.nan, SOURCES), xyz)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"strengths": np.zeros(4)}, "above 0"),
-        ({"directions": FOUR[:3]}, "light directions has shape (3, 3)"),
-        ({"planar": np.zeros((3, 9, 9), np.float32)}, "normals has shape (3, 9, 9)"),
-    ],
-)
-def test_colour_albedo_faults(change: dict[str, Any], message: str) -> None:
-    call = {
-        "frames": [np.ones((2, 2, 3), np.float32)] * 4,
-        "directions": FOUR,
-        "planar": np.ones((3, 2, 2), np.float32),
-    }
-    with pytest.raises((InputError, CalibrationError)) as error:
-        colour_albedo(**(call | change))
-    assert message in error.value.message

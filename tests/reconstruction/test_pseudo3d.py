@@ -245,6 +245,28 @@ def test_gloss_of_raw_sixteen_bit_frames_with_strengths() -> None:
     assert got[1, 2] == pytest.approx(500, abs=0.1) and got.sum() == pytest.approx(500, abs=1)
 
 
+def test_gloss_of_lights_far_away_is_that_of_distant_ones_and_near_fall_off_is_no_gloss() -> None:
+    x, y = grid(40, 50)
+    n = graph_normals(0.004 * x, 0.005 * y)
+    points = np.stack([x * 0.1, -y * 0.1, np.full(x.shape, 200.0)], axis=-1).astype(np.float32)
+    for distance in (1e6, 150.0):
+        positions = FOUR_LIGHTS * [1, -1, -1] * distance + [0, 0, 200]
+        towards = (positions[:, None, None] - points) * [1, -1, -1]
+        length = np.linalg.norm(towards, axis=-1)
+        frames = [
+            ((t / d[..., None] * n).sum(-1) * (distance / d) ** 2).astype(np.float32)
+            for t, d in zip(towards, length, strict=True)
+        ]
+        got = pseudo3d.gloss_near(frames, positions, points, reference_mm=np.array([0, 0, 200.0]))
+        assert got.max() < 1e-5
+        frames[2][10:20, 30:40] += 0.25 * (distance / length[2][10:20, 30:40]) ** 2
+        got = pseudo3d.gloss_near(frames, positions, points, reference_mm=np.array([0, 0, 200.0]))
+        np.testing.assert_allclose(got[10:20, 30:40], 0.25, atol=1e-3)
+    with pytest.raises(InputError) as caught:
+        pseudo3d.gloss_near(frames[:3], positions[:3], points)
+    assert caught.value.code == "gloss.no_redundancy"
+
+
 @pytest.mark.skipif(not BUNNY.exists(), reason="the rendered bunny set (shared data) is not on this machine")
 def test_gloss_separates_the_specular_rendering_from_the_matte_one() -> None:
     data = np.load(BUNNY)

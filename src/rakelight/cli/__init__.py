@@ -78,26 +78,29 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit with a documented code."""
+    done: dict[str, Any] = {}  # what a command has finished so far, told by --json also when it then fails
     as_json = "--json" in sys.argv
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = cli(standalone_mode=False)
+        code = cli(standalone_mode=False, obj=done)
     except RakelightError as error:
-        _report(error.to_dict(), as_json)
+        _report(error.to_dict(), as_json, done)
         code = error.exit_code
     except click.ClickException as error:
         code = error.exit_code
         if as_json:
-            _report({"code": "usage", "message": error.format_message(), "hint": ""}, True)
+            _report({"code": "usage", "message": error.format_message(), "hint": ""}, True, done)
         else:
             error.show()
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-        _report({"code": "interrupted", "message": "interrupted; nothing half-written remains", "hint": ""}, as_json)
+        _report(
+            {"code": "interrupted", "message": "interrupted; nothing half-written remains", "hint": ""}, as_json, done
+        )
     except Exception as error:  # a defect of ours: the trace for the report, and still one JSON object for scripts
         traceback.print_exc()
         code = 1
-        _report({"code": "internal", "message": f"{type(error).__name__}: {error}", "hint": _DEFECT}, as_json)
+        _report({"code": "internal", "message": f"{type(error).__name__}: {error}", "hint": _DEFECT}, as_json, done)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -106,9 +109,9 @@ def _terminate(_number: int, _frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _report(error: dict[str, str], as_json: bool) -> None:
+def _report(error: dict[str, str], as_json: bool, done: dict[str, Any]) -> None:
     if as_json:
-        click.echo(json.dumps({"error": error}, ensure_ascii=False))
+        click.echo(json.dumps({**done, "error": error}, ensure_ascii=False))
         return
     click.echo(click.style("error", fg="red", bold=True) + f" [{error['code']}] {error['message']}", err=True)
     if error["hint"]:

@@ -44,9 +44,10 @@ def lights(recordings: tuple[Path, ...], output: Path, base: Path | None, overwr
     from rakelight.calibration.rig_calibration import RigCalibration
     from rakelight.dataset.recording import Recording
     from rakelight.errors import CalibrationError
+    from rakelight.files import check_replaceable
     from rakelight.pipeline.calibrate import calibrate_from_recordings
 
-    _check_output(output, overwrite)
+    check_replaceable(output, overwrite=overwrite, marker=DOCUMENT)
     for folder in recordings:
         if (folder / DOCUMENT).is_file():
             raise CalibrationError(
@@ -58,7 +59,7 @@ def lights(recordings: tuple[Path, ...], output: Path, base: Path | None, overwr
     known = RigCalibration.load(base) if base else None
     with progress("calibrating", quiet=as_json) as step:
         report = calibrate_from_recordings(opened, output.absolute().name, base=known, progress=step)
-        report.calibration.save(output, overwrite=True)  # what may be replaced was checked above
+        report.calibration.save(output, overwrite=overwrite)
     summary = report.calibration.summary()
     if as_json:
         emit_json(summary | {"output": str(output)})
@@ -98,26 +99,6 @@ def verify(ctx: click.Context, folder: Path, as_json: bool) -> None:
         click.echo(f"{folder}: " + (f"{len(problems)} problem(s)" if problems else "whole and unchanged"))
     if problems:
         ctx.exit(DAMAGED)
-
-
-def _check_output(output: Path, overwrite: bool) -> None:
-    """Refuse an output that must not be replaced before any work is done; only a calibration is ever replaced."""
-    from rakelight.errors import StorageError
-
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return
-    if not (output / DOCUMENT).is_file():
-        raise StorageError(
-            f"{output} is {'a folder of something else' if output.is_dir() else 'a file'}, no calibration",
-            hint="choose a new name, so that nothing of yours is replaced",
-            code="storage.exists",
-        )
-    if not overwrite:
-        raise StorageError(
-            f"{output} holds a calibration already; calibrations are never edited in place",
-            hint="choose a new name, or pass --overwrite to replace it as a whole",
-            code="storage.exists",
-        )
 
 
 def _print(summary: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -57,7 +58,9 @@ def init(folder: Path, name: str | None, description: str, license_: str, as_jso
     help="What the pseudo-3D picture shows.",
 )
 @json_option
+@click.pass_obj
 def add(
+    done: dict[str, Any],
     folder: Path,
     recordings: tuple[Path, ...],
     category: str,
@@ -69,7 +72,7 @@ def add(
 ) -> None:
     """Reconstruct RECORDINGS and commit each as one sample.
 
-    What was committed stays, whatever happens to a later recording. The raw frames are copied along.
+    What was committed stays, and is told, whatever happens to a later recording. The raw frames are copied along.
     """
     from rakelight.calibration.rig_calibration import RigCalibration
     from rakelight.dataset.layout import check_category, check_label
@@ -84,8 +87,9 @@ def add(
         raise click.UsageError("--mask belongs to one recording; add them one at a time")
     opened = Dataset.open(folder)
     rig = RigCalibration.load(calibration)
-    added = []
-    warnings: dict[str, None] = {}
+    added: list[dict[str, Any]] = []
+    warnings: list[str] = []
+    done |= {"added": added, "warnings": warnings}
     with opened.writer() as writer:
         if not as_json:
             warn(
@@ -99,20 +103,20 @@ def add(
                 step("pictures")
                 content = make_sample(source, result, category=category, label=label, ps=ps, mask=mask)  # type: ignore[arg-type]
                 step("committing")
-                done = writer.commit(content)
-                warnings |= dict.fromkeys(result.report["warnings"])
+                sample = writer.commit(content)
+                warnings += [w for w in result.report["warnings"] if w not in warnings]
                 added.append(
                     {
-                        "sample": str(done.key),
+                        "sample": str(sample.key),
                         "recording": str(recording),
-                        "bytes": done.bytes,
-                        "folder": str(done.folder),
+                        "bytes": sample.bytes,
+                        "folder": str(sample.folder),
                     }
                 )
                 if not as_json:
-                    click.echo(f"{done.key}: {recording} ({done.bytes / 1e6:.1f} MB) in {done.folder}")
+                    click.echo(f"{sample.key}: {recording} ({sample.bytes / 1e6:.1f} MB) in {sample.folder}")
     if as_json:
-        emit_json({"added": added, "warnings": list(warnings)})
+        emit_json(done)
     else:
         warn(warnings)
 
@@ -128,7 +132,7 @@ def add(
 def show(ctx: click.Context, folder: Path, category: str | None, verify: bool, as_json: bool) -> None:
     """List the samples of the data set in FOLDER, and what is wrong with any of them.
 
-    Exit code 7 if anything is.
+    Exit code 7 if anything is. An index that is out of date is a warning only: the next writer mends it.
     """
     from rakelight.dataset.writer import Dataset
 
@@ -148,8 +152,17 @@ def show(ctx: click.Context, folder: Path, category: str | None, verify: bool, a
         found = opened.verify_sample(info) if verify else [info.damage] if info.damage else []
         if found:
             problems[str(info.key)] = found
+    index_problems = opened.index_problems()
     if as_json:
-        emit_json({"dataset": str(folder), "name": opened.info.name, "samples": listed, "problems": problems})
+        emit_json(
+            {
+                "dataset": str(folder),
+                "name": opened.info.name,
+                "samples": listed,
+                "problems": problems,
+                "index_problems": index_problems,
+            }
+        )
     else:
         table(
             f"{opened.info.name}: {len(listed)} sample(s)",
@@ -161,5 +174,6 @@ def show(ctx: click.Context, folder: Path, category: str | None, verify: bool, a
                 click.echo(f"{name}: {text}")
         if verify and not problems:
             click.echo("every file is whole and unchanged")
+        warn(f"index: {text}; the samples are safe, and the next writer mends it" for text in index_problems)
     if problems:
         ctx.exit(DAMAGED)

@@ -52,11 +52,12 @@ def reconstruct(
     """
     from rakelight.calibration.rig_calibration import RigCalibration
     from rakelight.dataset.recording import Recording
+    from rakelight.files import check_replaceable
     from rakelight.pipeline import outputs
     from rakelight.pipeline.reconstruct import Settings
     from rakelight.pipeline.reconstruct import reconstruct as run
 
-    outputs.check_output(output, overwrite=overwrite)
+    check_replaceable(output, overwrite=overwrite, marker=outputs.REPORT)
     opened = Recording.open(recording)
     rig = RigCalibration.load(calibration)
     with progress("reconstructing", quiet=as_json) as step:
@@ -65,12 +66,12 @@ def reconstruct(
         step("writing")
         paths = outputs.save(result, output, overwrite=overwrite)
     report = result.report
+    seconds = {**report["seconds"], "writing": round(time.perf_counter() - solved, 4)}
     if as_json:
-        emit_json(report | {"output": str(output), "files": sorted(paths)})
+        emit_json(report | {"seconds": seconds, "output": str(output), "files": sorted(paths)})
         return
     coverage = report["coverage"]
     evidence = ("shadowed", "outlier", "saturated", "weak")
-    seconds = {**report["seconds"], "writing": round(time.perf_counter() - solved, 4)}
     rows = [
         ("size", f"{report['size'][0]}×{report['size'][1]} px"),
         ("zones", f"{', '.join(map(str, report['zones']))}; condition number {report['condition_number']:.2f}"),

@@ -11,7 +11,7 @@ from typing import Any
 from rakelight import files as storage
 from rakelight.dataset.recording_import import import_recording
 from rakelight.dataset.writer import Dataset
-from rakelight.errors import StorageError
+from rakelight.errors import DatasetError, StorageError
 from rakelight.pipeline import outputs
 from rakelight.pipeline.calibrate import calibrate_from_recordings
 from rakelight.pipeline.reconstruct import reconstruct
@@ -36,10 +36,7 @@ def run_demo(output: Path, *, progress: Callable[[str], None] = lambda step: Non
     Raises :class:`StorageError` if ``output`` holds anything else or cannot be written.
     """
     output = Path(output)
-    if output.exists() and (not output.is_dir() or (any(output.iterdir()) and not (output / MARK).is_file())):
-        raise StorageError(
-            f"{output} exists and is no earlier demo", hint="choose another folder with -o", code="storage.exists"
-        )
+    _check_nothing_added(output)
     with (
         storage.staged_folder(output, overwrite=True, marker=MARK) as folder,
         as_file(files("rakelight.examples") / "psbox") as source,
@@ -66,7 +63,7 @@ def run_demo(output: Path, *, progress: Callable[[str], None] = lambda step: Non
             "solved": result.report["coverage"]["solved"],
             "sample": str(sample.key),
         }
-        storage.write_json(folder / MARK, figures)
+        storage.write_json(folder / MARK, figures | {"files": _listing(folder)})
         relative = sample.folder.relative_to(dataset.root)
     spread, fit = figures["sphere_spread_deg"], figures["strengths"]
     return Demo(
@@ -85,5 +82,25 @@ def run_demo(output: Path, *, progress: Callable[[str], None] = lambda step: Non
             "sample": output / "dataset" / relative,
         },
         figures,
-        list(report.calibration.warnings),
+        list(dict.fromkeys([*report.calibration.warnings, *result.report["warnings"]])),
     )
+
+
+def _listing(folder: Path) -> list[str]:
+    """Files below ``folder``, except the mark and hidden ones, by their relative names."""
+    paths = (p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
+    return sorted(p.as_posix() for p in paths if p.name != MARK and not p.name.startswith("."))
+
+
+def _check_nothing_added(output: Path) -> None:
+    """Refuse to replace an earlier demo in which somebody went on to work."""
+    if not (output / MARK).is_file():
+        return  # whether the folder may be written at all is checked where it is made
+    made = storage.read_json(output / MARK, error=DatasetError).get("files", [])
+    added = sorted(set(_listing(output)) - set(made))
+    if added:
+        raise StorageError(
+            f"{output} holds {len(added)} file(s) that no demo wrote, for example {added[0]}",
+            hint="they are yours: move them away, or give the demo another folder with -o",
+            code="storage.exists",
+        )

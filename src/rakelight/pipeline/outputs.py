@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from rakelight import files
 from rakelight.dataset import images
-from rakelight.errors import StorageError
 from rakelight.pipeline.contact_sheet import Panel, contact_sheet, map_panel
 from rakelight.pipeline.reconstruct import Reconstruction
 from rakelight.reconstruction import pseudo3d
@@ -25,6 +24,7 @@ REPORT = "reconstruction.json"
 SHEET = "contact_sheet.png"
 _WRITERS = 4  # threads; they wait for the disk half of the time
 _SHEET_WIDTH = 840  # pixels of a panel at most: what the sheet shows is made from maps of this width
+_SHEET_LIGHTS = 4  # inputs on the sheet at most
 _SIGNED = ("slope_p", "slope_q", "curvature")
 # Bits of the flags map as colours of the picture, strongest last.
 _FLAG_COLOURS = {
@@ -36,42 +36,19 @@ _FLAG_COLOURS = {
 }
 
 
-def check_output(folder: str | Path, *, overwrite: bool = False) -> None:
-    """Refuse an output folder that exists and is not an earlier reconstruction; to be called before the work is done.
-
-    Raises :class:`StorageError`.
-    """
-    folder = Path(folder)
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise StorageError(f"{folder} is a file", hint="name a folder", code="storage.not_a_folder")
-    if any(folder.iterdir()) and not (folder / REPORT).is_file():
-        raise StorageError(
-            f"{folder} holds other files, no earlier reconstruction",
-            hint="name a new or empty folder, so that nothing of yours is replaced",
-            code="storage.exists",
-        )
-    if any(folder.iterdir()) and not overwrite:
-        raise StorageError(
-            f"{folder} holds an earlier reconstruction",
-            hint="name another folder, or pass --overwrite",
-            code="storage.exists",
-        )
-
-
 def save(reconstruction: Reconstruction, folder: str | Path, *, overwrite: bool = False) -> dict[str, Path]:
     """Write all maps of ``reconstruction`` into ``folder``, which appears (or is replaced) as a whole.
 
     Float maps are plain float32 TIFF: ``normals`` (H, W, 3), ``albedo`` (also ``albedo_rgb``), ``confidence``, the pseudo-3D maps;
     ``flags.tiff`` holds the bits of :class:`Flag`. PNG pictures stand beside them, with ``normals_8bit.png`` and
     ``normals_16bit.png`` encoded as :func:`pseudo3d.encode_normals` says. Returns the final paths by name.
+
+    Raises :class:`StorageError` as :func:`files.staged_folder` does: only an earlier reconstruction is ever replaced.
     """
-    check_output(folder, overwrite=overwrite)
     folder = Path(folder)
     r = reconstruction
     floats = {"albedo": r.result.albedo, "confidence": r.result.confidence, **r.maps}
-    with files.staged_folder(folder, overwrite=True, marker=REPORT) as staging, _Writers() as write:
+    with files.staged_folder(folder, overwrite=overwrite, marker=REPORT) as staging, _Writers() as write:
         # Pictures are made here, one at a time (the kernels are parallel themselves), while threads encode and write.
         # The slowest goes first, the largest much later, so that their copies are not in memory together.
         write(images.write_png, staging / "normals_16bit.png", pseudo3d.encode_normals(r.result.normals, 16))
@@ -146,7 +123,7 @@ def sheet(reconstruction: Reconstruction) -> NDArray[np.uint8]:
             limits=(0.0, 1.0),
             caption=f"slant {light.slant_deg:.0f}°, azimuth {light.azimuth_deg:.0f}°, square root of full scale",
         )
-        for frame, light in list(zip(r.stack.frames, r.stack.lights, strict=True))[:4]
+        for frame, light in list(zip(r.stack.frames, r.stack.lights, strict=True))[:_SHEET_LIGHTS]
     ]
     coverage = report["coverage"]
     m = r.maps
@@ -197,8 +174,10 @@ def sheet(reconstruction: Reconstruction) -> NDArray[np.uint8]:
         *(f"Warning: {w}" for w in report["warnings"]),
     ]
     title = report["recording"]["part_id"] + (" (simulated)" if report["recording"]["simulated"] else "")
+    lights = len(r.stack.frames)
+    shown = f" ({_SHEET_LIGHTS} of {lights} lights shown)" if lights > _SHEET_LIGHTS else ""
     return contact_sheet(
-        panels, f"{title}: pseudo-3D from {len(r.stack.frames)} lights", footer, columns=min(4, len(r.stack.frames))
+        panels, f"{title}: pseudo-3D from {lights} lights{shown}", footer, columns=min(_SHEET_LIGHTS, lights)
     )
 
 

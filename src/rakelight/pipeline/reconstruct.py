@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 import rakelight
 from rakelight.calibration.rig_calibration import RigCalibration
-from rakelight.dataset.recording import Recording
+from rakelight.dataset.recording import Frame, Recording
+from rakelight.errors import InputError
 from rakelight.pipeline.light_stack import LightStack, load_light_stack
 from rakelight.reconstruction import integration, photometric, pseudo3d
 from rakelight.reconstruction.demosaic import demosaic
@@ -40,6 +41,11 @@ class Settings:
     feature_size_px: float = 8.0
     relief_azimuth_deg: float = 135.0
     relief_slant_deg: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not np.isfinite(value):
+                raise InputError(f"{name} is {value}; a finite number is needed", code="pseudo3d.settings")
 
 
 @dataclass(frozen=True)
@@ -98,11 +104,10 @@ def reconstruct(
     with step("slopes"):
         maps["slope_p"], maps["slope_q"] = pseudo3d.slopes(result.normals)
     with step("curvature"):
-        size = float(np.clip(settings.feature_size_px, 2, min(result.albedo.shape)))
-        maps["curvature"] = pseudo3d.mean_curvature(result.normals, size)
+        maps["curvature"] = pseudo3d.mean_curvature(result.normals, settings.feature_size_px)
     if len(stack.frames) > 3:
         with step("gloss"):
-            maps["gloss"] = pseudo3d.gloss(stack.frames, stack.directions, corrections=stack.corrections)
+            maps["gloss"] = stack_gloss(stack)
     with step("height"):
         maps["height"] = integration.integrate_dct(maps["slope_p"], maps["slope_q"])
     with step("relief"):
@@ -119,29 +124,44 @@ def solve_stack(stack: LightStack) -> PhotometricResult:
         return photometric.solve(
             stack.frames, stack.directions, corrections=stack.corrections, full_scale=stack.full_scale
         )
+    out = photometric.allocate(*stack.frames[0].shape)
+    for rows, frames, near in _near_tiles(stack):
+        photometric.solve_near(frames, **near, full_scale=stack.full_scale, out=out.rows(rows.start, rows.stop))
+    return out
+
+
+def stack_gloss(stack: LightStack) -> NDArray[np.float32]:
+    """The gloss map of a stack of four or more zones, under the light model that its normals are solved with."""
+    if stack.near is None:
+        return pseudo3d.gloss(stack.frames, stack.directions, corrections=stack.corrections)
+    out = np.empty(stack.frames[0].shape, np.float32)
+    for rows, frames, near in _near_tiles(stack):
+        out[rows] = pseudo3d.gloss_near(frames, **near)
+    return out
+
+
+def _near_tiles(stack: LightStack) -> Iterator[tuple[slice, list[NDArray[Any]], dict[str, Any]]]:
+    """Tiles of rows with the arguments that near-light functions share; surface points exist for one tile at a time."""
+    assert stack.near is not None
     camera, plane = stack.near
-    height, width = stack.frames[0].shape
-    out = photometric.allocate(height, width)
     positions = np.array([light.position_mm for light in stack.lights])
     reference = np.array([light.reference_mm for light in stack.lights])
     c = stack.corrections
+    height = stack.frames[0].shape[0]
     for first in range(0, height, _TILE_ROWS):
-        last = min(first + _TILE_ROWS, height)
-        photometric.solve_near(
-            [frame[first:last] for frame in stack.frames],
-            positions,
-            table_points(camera, plane, first, last),
-            reference_mm=reference,
-            corrections=photometric.Corrections(
-                None if c.dark is None else c.dark[first:last],
-                c.dark_scale,
-                None if c.gains is None else c.gains[:, first:last],
-                c.gain_scales,
-            ),
-            full_scale=stack.full_scale,
-            out=out.rows(first, last),
+        rows = slice(first, min(first + _TILE_ROWS, height))
+        dark = None if c.dark is None else c.dark[rows]
+        gains = None if c.gains is None else c.gains[:, rows]
+        yield (
+            rows,
+            [frame[rows] for frame in stack.frames],
+            {
+                "positions_mm": positions,
+                "xyz": table_points(camera, plane, rows.start, rows.stop),
+                "reference_mm": reference,
+                "corrections": photometric.Corrections(dark, c.dark_scale, gains, c.gain_scales),
+            },
         )
-    return out
 
 
 def table_points(camera: Camera, plane: Plane, first: int, last: int) -> NDArray[np.float32]:
@@ -154,10 +174,32 @@ def _colour(recording: Recording, stack: LightStack, result: PhotometricResult) 
     if recording.bayer is not None:
         return np.asarray(demosaic(result.albedo, recording.bayer), np.float32)
     if recording.info.pixel_format.startswith("RGB"):
-        frames = [recording.read(next(recording.shots("zone", light.zone))) for light in stack.lights]
-        strengths = np.array([light.strength for light in stack.lights])
-        return photometric.colour_albedo(frames, stack.directions, result.planar, strengths=strengths)
+        total = channel_sums(recording, [light.zone for light in stack.lights])
+        grey = total.mean(axis=2, keepdims=True)
+        return np.divide(total * result.albedo[..., None], grey, out=np.zeros_like(total), where=grey > 0)
     return None
+
+
+def channel_sums(recording: Recording, zones: list[int]) -> NDArray[np.float32]:
+    """Light of all zones together in each channel of a colour recording, dark subtracted: (H, W, 3) float32 DN.
+
+    Shading is the same in all channels, so their ratios are the albedo's, under whatever light model.
+    """
+    total = np.zeros(recording.frame_shape, np.float32)
+    for zone in zones:
+        total += mean_frame(recording, list(recording.shots("zone", zone)))
+    own = list(recording.shots("ambient")) or list(recording.shots("dark"))
+    if own:
+        total -= len(zones) * mean_frame(recording, own)
+    return np.maximum(total, 0, out=total)
+
+
+def mean_frame(recording: Recording, frames: list[Frame]) -> NDArray[np.float32]:
+    """Mean of the repeats of a shot, float32, read one at a time."""
+    total = recording.read(frames[0]).astype(np.float32)
+    for frame in frames[1:]:
+        total += recording.read(frame)
+    return total / np.float32(len(frames))
 
 
 def _report(
@@ -213,7 +255,7 @@ def _coverage(flags: NDArray[np.uint8]) -> tuple[int, dict[str, float]]:
 
 def _median_confidence(result: PhotometricResult) -> float | None:
     """Of the solved pixels, on an even grid of about a million."""
-    step = max(1, int(np.sqrt(result.flags.size / 1e6)))
+    step = 1 | max(1, int(np.sqrt(result.flags.size / 1e6)))
     grid = (slice(None, None, step),) * 2
     sample = result.confidence[grid][result.solved[grid]]
     return round(float(np.median(sample)), 5) if sample.size else None

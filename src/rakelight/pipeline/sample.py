@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rakelight.dataset import images
-from rakelight.dataset.recording import Frame, Recording
+from rakelight.dataset.recording import Recording
 from rakelight.dataset.sample import SampleContent
 from rakelight.errors import DatasetError
 from rakelight.pipeline.outputs import map_picture
-from rakelight.pipeline.reconstruct import Reconstruction
+from rakelight.pipeline.reconstruct import Reconstruction, mean_frame
 from rakelight.reconstruction import pseudo3d
 from rakelight.reconstruction.demosaic import demosaic
 from rakelight.reconstruction.lights import Light
@@ -45,6 +45,12 @@ def make_sample(
     DatasetError, StorageError
         A frame that was damaged meanwhile; a mask that cannot be read or does not fit.
     """
+    if recording.info.target != "part":
+        raise DatasetError(
+            f"{recording.folder} shows a {recording.info.target}; a sample shows a part",
+            hint="leave it out, or correct `target` in its description and import it again",
+            code="dataset.not_a_part",
+        )
     views = choose_views(result.stack.lights)
     rgb = {view: picture(recording, _zone_mean(recording, light.zone)) for view, light in views.items()}
     rgb[5] = picture(recording, _all_zones(recording, [light.zone for light in result.stack.lights]))
@@ -59,7 +65,7 @@ def make_sample(
     return SampleContent(
         category=category,
         label=label,
-        timestamp=_timestamp(recording.info.created_utc),
+        timestamp=_timestamp(recording.info.captured_utc),
         rgb=rgb,
         ps=_ps(result, ps),
         mask=None if mask is None else _mask(Path(mask)),
@@ -120,20 +126,13 @@ def _srgb(linear: NDArray[np.float32]) -> NDArray[np.float32]:
     return table[np.rint(linear * 4096).astype(np.uint16)]
 
 
-def _mean(recording: Recording, frames: list[Frame]) -> NDArray[np.float32]:
-    total = recording.read(frames[0]).astype(np.float32)
-    for frame in frames[1:]:
-        total += recording.read(frame)
-    return total / np.float32(len(frames))
-
-
 def _zone_mean(recording: Recording, zone: int) -> NDArray[np.float32]:
-    return _mean(recording, list(recording.shots("zone", zone)))
+    return mean_frame(recording, list(recording.shots("zone", zone)))
 
 
 def _all_zones(recording: Recording, zones: list[int]) -> NDArray[np.float32]:
     frames = list(recording.shots("all_zones"))
-    return _mean(recording, frames or [f for zone in zones for f in recording.shots("zone", zone)])
+    return mean_frame(recording, frames or [f for zone in zones for f in recording.shots("zone", zone)])
 
 
 def _ps(result: Reconstruction, kind: PsPicture) -> NDArray[np.uint8]:
@@ -159,6 +158,8 @@ def _mask(path: Path) -> NDArray[np.uint8]:
     return np.where(mask == 1, np.uint8(255), mask) if mask.max() == 1 else mask
 
 
-def _timestamp(created_utc: str) -> str:
-    when = datetime.datetime.fromisoformat(created_utc).astimezone(datetime.UTC)
-    return when.strftime("%Y%m%d%H%M%S")
+def _timestamp(captured_utc: str | None) -> str:
+    """YYYYMMDDhhmmss, or 14 zeros, as in the released data set, when the time of the capture is not known."""
+    if captured_utc is None:
+        return "0" * 14
+    return datetime.datetime.fromisoformat(captured_utc).astimezone(datetime.UTC).strftime("%Y%m%d%H%M%S")

@@ -86,6 +86,13 @@ class DarkEntry(_Entry):
     exposure_us: float | None
 
 
+class FrameFormatEntry(_Entry):
+    pixel_format: str
+    offset_x: int
+    offset_y: int
+    binning: int
+
+
 class FlatFieldEntry(_Entry):
     zones: tuple[int, ...]
     gains: ArrayEntry
@@ -106,6 +113,7 @@ class Document(_Entry):
     lights: tuple[LightEntry, ...]
     flat_field: FlatFieldEntry | None
     dark: DarkEntry | None
+    map_format: FrameFormatEntry | None = None  # absent from calibrations without it
     projectors: tuple[ProjectorEntry, ...]
     provenance: dict[str, Any]
     quality: dict[str, Any]

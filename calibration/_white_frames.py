@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rakelight.errors import CalibrationError
+from rakelight.reconstruction.levels import SATURATION
 
 FRAME_DTYPES = ("uint8", "uint16", "float32")
-SATURATED = 0.98  # of full scale
 MAX_SATURATED_FRACTION = 0.005
 MIN_WHITE = 0.05  # of full scale above dark, median
 MAX_RATIO = 20.0  # brightest to darkest of a white plane, 99.5 to 0.5 % of the pixels; also median to usable pixel
@@ -69,12 +69,12 @@ def _mark_saturated(name: str, frame: NDArray[Any], full_scale: float, saturated
         raise invalid(f"largest value of {name}", f"{top:g} DN", f"at most full scale, {full_scale:g}")
     count = 0
     for rows in row_blocks(len(frame)):
-        clipped = frame[rows] >= SATURATED * full_scale
+        clipped = frame[rows] >= SATURATION * full_scale
         count += int(np.count_nonzero(clipped))
         saturated[rows] |= clipped
     if count > MAX_SATURATED_FRACTION * frame.size:
         raise CalibrationError(
-            f"{name}: {count / frame.size:.2%} of the pixels are saturated (at least {SATURATED:.0%} of full scale "
+            f"{name}: {count / frame.size:.2%} of the pixels are saturated (at least {SATURATION:.0%} of full scale "
             f"{full_scale:g}); allowed: {MAX_SATURATED_FRACTION:.1%}",
             hint="lower the exposure or the light until the white plane peaks at 70-80 % of full scale",
             code="calibration.white_saturated",

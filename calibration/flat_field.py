@@ -17,7 +17,7 @@ gain within a factor 6 (even 13) of the largest.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -182,7 +182,7 @@ def build_dark(
 
 def build_flat_field(
     whites: Mapping[int, Iterable[NDArray[Any]]],
-    dark: Dark | None,
+    dark: Dark | Callable[[int], NDArray[Any] | float] | None,
     plane_light: Mapping[int, float | NDArray[Any]],
     full_scale: float,
     *,
@@ -194,8 +194,9 @@ def build_flat_field(
     ----------
     whites : mapping of zone to iterable of (H, W) uint8, uint16 or float32
         White frames in DN, streamed; their mean is used.
-    dark : Dark or None
-        Dark map; None takes 0 DN.
+    dark : Dark, function of the zone, or None
+        Dark map; or a function that gives what lies below the white of a zone (ambient light, for example), (H, W) or
+        one number, in DN; None takes 0 DN.
     plane_light : mapping of zone to float or (H, W) array
         l · n_table (unitless) of each zone: one number for a distant light, a map for a near one (all zones alike);
         see :func:`plane_light_of`.
@@ -225,7 +226,7 @@ def build_flat_field(
     near = {np.ndim(plane_light[zone]) > 0 for zone in zones}
     if len(near) > 1:
         raise invalid("l·n_table", "a number for some zones and a map for others", "one kind for all zones")
-    if dark is not None:
+    if isinstance(dark, Dark):
         _check_exposures(dark.exposure_us, reference_exposure_us)
     gains = np.empty((0, 0, 0), np.uint16)  # of the first frame's size, once that is known
     scales = np.empty(len(zones), np.float32)
@@ -238,10 +239,7 @@ def build_flat_field(
         if k == 0:
             gains = np.empty((len(zones), *mean.shape), np.uint16)
         if dark is not None:
-            if dark.shape != mean.shape:
-                raise size_mismatch("dark map", dark.shape, mean.shape)
-            for rows in row_blocks(len(mean)):
-                mean[rows] -= dark.map[rows] * np.float32(dark.scale)
+            _subtract(mean, dark if isinstance(dark, Dark) else dark(zone))
         check_white(zone, mean, full_scale)
         scales[k] = _to_gain(zone, mean, work.saturated, plane_light[zone]) / _STEPS
         _quantise(mean, scales[k], gains[k])
@@ -299,6 +297,14 @@ def apply_flat_field(frame: NDArray[Any], dark: Dark | None, gain: NDArray[np.fl
         raw -= dark.values()
     raw *= gain
     return np.asarray(raw)
+
+
+def _subtract(mean: NDArray[np.float32], level: Dark | NDArray[Any] | float) -> None:
+    below, scale = (level.map, level.scale) if isinstance(level, Dark) else (np.asarray(level), 1.0)
+    if below.ndim and below.shape != mean.shape:
+        raise size_mismatch("dark map", below.shape, mean.shape)
+    for rows in row_blocks(len(mean)):
+        mean[rows] -= (below[rows] if below.ndim else below) * np.float32(scale)
 
 
 def _to_gain(

@@ -25,6 +25,7 @@ from rakelight.calibration.outlines import Circle, find_sphere
 from rakelight.calibration.spheres import Highlight, Reflection, find_highlight, reflect_highlight
 from rakelight.calibration.strengths import StrengthFit, estimate_strengths
 from rakelight.errors import CalibrationError, InputError
+from rakelight.reconstruction.levels import SATURATION
 from rakelight.reconstruction.models import Camera, Light, PinholeCamera, Plane, light_geometry
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "estimate_strengths",
     "mean_direction",
     "near_source_position",
+    "object_strengths",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -44,7 +46,7 @@ Frames = Sequence[NDArray[Any]] | Callable[[], Iterable[NDArray[Any]]]
 MAX_SPREAD_DEG = 1.0
 """A warning is given where the spheres see a light in directions that differ by more (after the near-light fit)."""
 _OBJECT_PIXELS = 200_000
-_SHADOW_FRACTION = 0.08
+SHADOW_FRACTION = 0.08  # of the 99th percentile of a part's samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +63,15 @@ class SphereFrames:
     offset : (float, float)
         Pixel (u, v) of the full camera frame at which the frames begin.
     diameter_mm : float, optional
+    saturation : float, optional
+        DN from which a pixel of these frames is saturated; default that of :func:`calibrate_lights`.
     """
 
     frames: Frames
     circle: Circle | None = None
     offset: tuple[float, float] = (0.0, 0.0)
     diameter_mm: float | None = None
+    saturation: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +125,7 @@ def calibrate_lights(
     saturation: float | None = None,
     zones: Sequence[int] | None = None,
     object_frames: Frames | None = None,
+    object_saturation: float | None = None,
     shadow: float | None = None,
 ) -> LightCalibration:
     """Calibrate all lights from recordings of mirror spheres and, optionally, of a matte curved part.
@@ -137,11 +143,13 @@ def calibrate_lights(
     table : Plane, optional
         On which the spheres lie; gives a telecentric camera's spheres their depth.
     saturation : float, optional
-        DN; default as in :func:`find_highlight`.
+        DN, of the spheres that do not give their own; default as in :func:`find_highlight`.
     zones : sequence of int, optional
         Default 1 to K.
     object_frames : optional
         One dark-corrected linear frame a zone, of a matte curved part, for the strengths.
+    object_saturation : float, optional
+        DN from which a sample of the part is saturated; default 98 % of the range of an integer dtype.
     shadow : float, optional
         Samples of the part at or below this many DN are ignored. Default: 8 % of the 99th percentile.
 
@@ -170,7 +178,9 @@ def calibrate_lights(
     means, spreads = zip(*(mean_direction(directions[:, k]) for k in range(len(zones))), strict=True)
     near = _near_sources(reflections, spheres, warnings) if len(spheres) > 1 else ()
     _judge_spreads(zones, spreads, near, warnings)
-    strength = _strengths(object_frames, np.array(means), shadow, saturation) if object_frames is not None else None
+    strength = None
+    if object_frames is not None:
+        strength = object_strengths(object_frames, np.array(means), saturation=object_saturation, shadow=shadow)
     lights = tuple(
         Light(zone, means[k], 1.0 if strength is None else float(strength.strengths[k])) for k, zone in enumerate(zones)
     )
@@ -195,7 +205,8 @@ def _observe(
     circles, highlights, reflections = [], [], []
     for number, sphere in enumerate(spheres, start=1):
         circle = sphere.circle or _outline(sphere.frames, number)
-        found = _highlights(sphere.frames, circle, saturation, number, zones)
+        level = saturation if sphere.saturation is None else sphere.saturation
+        found = _highlights(sphere.frames, circle, level, number, zones)
         circle = circle.shifted(*sphere.offset)
         row = tuple(h.shifted(*sphere.offset) for h in found)
         circles.append(circle)
@@ -306,19 +317,26 @@ def _with_position(light: Light, source: NearSource, reference: FloatArray, warn
     return near
 
 
-def _strengths(frames: Frames, directions: FloatArray, shadow: float | None, saturation: float | None) -> StrengthFit:
-    """Strengths from images of a part, thinned to a grid of about ``_OBJECT_PIXELS`` pixels while they are read."""
+def object_strengths(
+    frames: Frames, directions: FloatArray, *, saturation: float | None = None, shadow: float | None = None
+) -> StrengthFit:
+    """Strengths of lights of known (K, 3) ``directions`` from images of a part, thinned to a grid while they are read.
+
+    Parameters as ``object_frames``, ``object_saturation`` and ``shadow`` of :func:`calibrate_lights`; raises as
+    :func:`estimate_strengths`.
+    """
     rows: list[NDArray[Any]] = []
     for frame in _iterate(frames, "images of the part"):
         grey = check_array("image of the part", frame, ndim=2, finite=True)
-        stride = max(1, round(float(np.sqrt(grey.size / _OBJECT_PIXELS))))
+        # odd, so that every photosite of a Bayer cell is met
+        stride = max(1, round(float(np.sqrt(grey.size / _OBJECT_PIXELS)))) | 1
         rows.append(grey[::stride, ::stride].ravel())
     if len(rows) != len(directions):
         raise InputError(f"{len(rows)} images of the part for {len(directions)} lights; one a light is needed")
     check_same_shape("images of the part", rows)
     samples = np.array(rows)
     if shadow is None:
-        shadow = _SHADOW_FRACTION * float(np.percentile(samples, 99.0))
+        shadow = SHADOW_FRACTION * float(np.percentile(samples, 99.0))
     if saturation is None:
-        saturation = 0.98 * np.iinfo(samples.dtype).max if np.issubdtype(samples.dtype, np.integer) else np.inf
+        saturation = SATURATION * np.iinfo(samples.dtype).max if np.issubdtype(samples.dtype, np.integer) else np.inf
     return estimate_strengths(samples, directions, shadow=shadow, saturation=saturation)

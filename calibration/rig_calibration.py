@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from rakelight import files
 from rakelight.calibration._rig_document import ARRAYS, DOCUMENT, Document, array_entry, broken, read_arrays
 from rakelight.calibration.flat_field import Dark, FlatField
+from rakelight.calibration.frame_format import FrameFormat
 from rakelight.config import validate
 from rakelight.errors import CalibrationError
 from rakelight.reconstruction.models import (
@@ -63,6 +64,8 @@ class RigCalibration:
     flat_field : FlatField, optional
         Its zones must have a light.
     dark : Dark, optional
+    map_format : FrameFormat, optional
+        Of the frames from which flat field and dark were made, and to which alone they apply.
     projectors : tuple of Projector
         Sorted by direction here; each direction once.
     provenance : dict
@@ -85,6 +88,7 @@ class RigCalibration:
     lights: tuple[Light, ...] = ()
     flat_field: FlatField | None = None
     dark: Dark | None = None
+    map_format: FrameFormat | None = None
     projectors: tuple[Projector, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     quality: dict[str, Any] = field(default_factory=dict)
@@ -152,10 +156,20 @@ class RigCalibration:
     def load(cls, folder: str | Path) -> RigCalibration:
         """Read and verify a calibration folder.
 
-        Raises :class:`CalibrationError`: ``file.missing``, ``file.corrupt``, ``config.schema_unknown``,
+        ``folder`` may also be the file in it. Raises :class:`CalibrationError`: ``calibration.not_found``,
+        ``file.missing``, ``file.corrupt``, ``config.schema_unknown``,
         ``config.invalid``, ``calibration.file_missing``, ``calibration.hash_mismatch`` or what the models refuse.
         """
-        calibration, problems = _inspect(Path(folder))
+        folder = Path(folder)
+        if folder.name == DOCUMENT:
+            folder = folder.parent
+        if folder.exists() and not (folder / DOCUMENT).is_file():
+            raise CalibrationError(
+                f"{folder} is not a calibration: it holds no {DOCUMENT}",
+                hint="are the arguments in order? `rakelight calibrate lights` makes a calibration from recordings",
+                code="calibration.not_found",
+            )
+        calibration, problems = _inspect(folder)
         if calibration is None:
             raise problems[0]
         return calibration
@@ -211,6 +225,7 @@ class RigCalibration:
                 "reference_exposure_us": self.flat_field.reference_exposure_us,
             },
             "dark": self.dark and {"exposure_us": self.dark.exposure_us},
+            "map_format": self.map_format and _entry(self.map_format),
             "projectors": [projector.direction for projector in self.projectors],
             "quality": self.quality,
             "warnings": warnings,
@@ -252,6 +267,7 @@ class RigCalibration:
             "lights": [_entry(light) for light in self.lights],
             "flat_field": self.flat_field and _entry(self.flat_field, gains=maps["flat_field_gains"]),
             "dark": self.dark and _entry(self.dark, map=maps["dark_map"]),
+            **({"map_format": _entry(self.map_format)} if self.map_format else {}),
             "projectors": [_entry(projector) for projector in self.projectors],
             "provenance": self.provenance,
             "quality": self.quality,
@@ -264,6 +280,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "table_plane": (Plane,),
     "flat_field": (FlatField,),
     "dark": (Dark,),
+    "map_format": (FrameFormat,),
 }
 
 
@@ -316,6 +333,7 @@ def _assemble(document: Document, arrays: dict[str, NDArray[Any]]) -> RigCalibra
         lights=tuple(Light(**light.model_dump()) for light in document.lights),
         flat_field=flat_field,
         dark=dark,
+        map_format=None if document.map_format is None else FrameFormat(**document.map_format.model_dump()),
         projectors=tuple(Projector(**projector.model_dump()) for projector in document.projectors),
         provenance=document.provenance,
         quality=document.quality,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rakelight.arrays import check_array
 from rakelight.calibration.outlines import MIN_SUPPORT, Circle, find_sphere, find_spheres
 from rakelight.errors import CalibrationError, InputError
+from rakelight.reconstruction.levels import SATURATION
 from rakelight.reconstruction.models import VIEWER, Camera, Plane
 
 __all__ = [
@@ -37,7 +38,6 @@ FloatArray = NDArray[np.float64]
 
 MAX_RIM_FRACTION = 0.95
 """Highlights further out than this fraction of the radius are refused: there the normal hangs on every pixel."""
-_SATURATED_FRACTION = 0.98  # of the full range of the dtype; JPEG leaves a saturated blob at 250 to 255
 _OVEREXPOSED_FRACTION = 0.25  # of the disc
 _RIVAL_FRACTION = 0.5  # of the area of the largest blob
 
@@ -122,7 +122,7 @@ def find_highlight(image: NDArray[Any], circle: Circle, saturation: float | None
     if saturation is None:
         if not np.issubdtype(grey.dtype, np.integer):
             raise InputError(f"saturation is not given for an image of dtype {grey.dtype.name}; give it in DN")
-        saturation = _SATURATED_FRACTION * np.iinfo(grey.dtype).max
+        saturation = SATURATION * np.iinfo(grey.dtype).max  # JPEG leaves a saturated blob at 250 to 255
     crop, inside, (left, top) = _disc(grey, circle)
     blobs = inside & (crop >= saturation)
     share = float(blobs.sum() / inside.sum())

@@ -32,6 +32,7 @@ from rakelight.reconstruction._photometric_input import (
     check_frames,
     check_near,
 )
+from rakelight.reconstruction.levels import SATURATION
 
 __all__ = [
     "DEFAULT_THRESHOLDS",
@@ -78,7 +79,7 @@ class Thresholds:
         Ratio by which the brightest (or darkest) zone must differ from its neighbour in size to be called an outlier.
     """
 
-    saturation: float = 0.98
+    saturation: float = SATURATION
     shadow: float = 0.004
     shadow_ratio: float = 0.01
     disagreement: float = 0.05

@@ -203,7 +203,7 @@ def _kernel_size(sigma: float) -> tuple[int, int]:
 
 # --------------------------------------------------------------------------------------------------------------- gloss
 def gloss(
-    frames: Sequence[NDArray[np.generic]] | NDArray[Any],
+    frames: Sequence[NDArray[Any]],
     directions: ArrayLike,
     *,
     corrections: Corrections | None = None,
@@ -248,7 +248,7 @@ def gloss(
 
 
 def gloss_near(
-    frames: Sequence[NDArray[np.generic]],
+    frames: Sequence[NDArray[Any]],
     positions_mm: NDArray[np.floating],
     xyz: Float32,
     *,

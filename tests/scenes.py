@@ -24,7 +24,7 @@ BLACK = 40 / 4095  # of full scale
 STRENGTHS = (1.0, 0.9, 1.1, 0.95)
 _FILTER = {"R": 0.6, "G": 1.0, "B": 0.8}  # what a colour camera makes of white light
 _CHANNEL = {"R": 0, "G": 1, "B": 2}
-_FULL = {"Mono8": 255, "RGB8": 255, "Mono12": 4095, "BayerRG12": 4095, "RGB16": 65535, "Mono32f": 1}
+_FULL = {"Mono8": 255, "Mono10": 1023, "RGB8": 255, "Mono12": 4095, "BayerRG12": 4095, "RGB16": 65535, "Mono32f": 1}
 
 
 # --------------------------------------------------------------------------------------------------------------- truth
@@ -133,9 +133,13 @@ def record(
     dark: float | None = None,
     ambient: float | None = None,
     black: float = BLACK,
+    exposures: Any = None,
     **about: Any,
 ) -> Recording:
-    """Write linear pictures, one a zone, as a recording; ``dark`` or ``ambient`` adds such a frame of that level."""
+    """Write linear pictures, one a zone, as a recording; ``dark`` or ``ambient`` adds such a frame of that level.
+
+    ``exposures`` gives what the camera read back, in µs, by name of the shot (``zone1``, ``dark``); it changes no pixel.
+    """
     zones = range(1, len(images) + 1) if zones is None else zones
     shots = [(Shot(name=f"zone{z}", role="zone", zone=z), image) for z, image in zip(zones, images, strict=True)]
     blank = np.zeros(images.shape[1:])
@@ -146,7 +150,8 @@ def record(
     what = Description(pixel_format=pixel_format, plan=tuple(shot for shot, _ in shots), **about)
     with write_recording(folder, what) as writer:
         for number, (shot, image) in enumerate(shots):
-            writer.add(shot.name, digitise(image, pixel_format, black=black, seed=number))
+            exposure = (exposures or {}).get(shot.name)
+            writer.add(shot.name, digitise(image, pixel_format, black=black, seed=number), exposure_us=exposure)
     return Recording.open(folder)
 
 

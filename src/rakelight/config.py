@@ -39,7 +39,6 @@ PlainData = Annotated[dict[str, Any], AfterValidator(_plain)]
 """A table whose keys are its owner's affair; whatever stands in it can be written as JSON."""
 
 
-
 def _utc(value: Any) -> Any:
     """A time as ISO 8601 in UTC; a TOML date-time is one already, but for its zone."""
     try:

@@ -19,11 +19,14 @@ from rakelight.calibration.lights import (
     estimate_strengths,
     mean_direction,
     near_source_position,
+    object_strengths,
 )
 from rakelight.calibration.near_sources import fit_near_source
 from rakelight.calibration.spheres import Circle, Highlight, reflect_highlight
 from rakelight.errors import CalibrationError, InputError
+from rakelight.reconstruction.levels import SATURATION
 from rakelight.reconstruction.models import AffineCamera, PinholeCamera, Plane
+from rakelight.reconstruction.photometric import DEFAULT_THRESHOLDS
 
 FloatArray = NDArray[np.float64]
 VIEWER: FloatArray = np.array([1.0, -1.0, -1.0])
@@ -323,3 +326,30 @@ def test_psbox() -> None:
     assert out["near_light"]["spheres_apart_after_fit_deg"]["mean"] < out["spheres_apart_deg"]["mean"]
     assert out["strengths"]["residual"] <= 0.045
     assert out["strengths"]["residual_equal_strengths"] == pytest.approx(0.218, abs=0.002)
+
+
+def test_strengths_are_sampled_from_every_photosite_colour() -> None:
+    """A part that shows in one of four photosites only, in frames that an even stride would thin by 2."""
+    lights, strengths = four_lights(45.0), np.array([0.9, 1.2, 1.0, 0.9])
+    frames = np.zeros((4, 1000, 1000), np.float32)
+    frames[:, 1::2, 1::2] = scene(lights, strengths, 0.3, 0.003, 250_000).reshape(4, 500, 500)
+    fit = object_strengths(list(frames), lights, shadow=5.0)
+    assert np.allclose(fit.strengths, strengths, rtol=0.01)
+
+
+def test_each_sphere_and_the_part_have_their_own_saturation() -> None:
+    centre, spots = np.array([90.0, 90.0]), four_lights(45.0)[:, :2] * (20, -20) + 90.0
+    eight = [picture((180, 180), centre, spot, 60.0) for spot in spots]
+    twelve = [(frame.astype(np.uint16) << 4) for frame in eight]
+    spheres = [SphereFrames(eight, saturation=250.0), SphereFrames(twelve, saturation=4000.0), SphereFrames(twelve)]
+    part = scene(four_lights(45.0), np.ones(4), 0.3, 0.003, 40_000).reshape(4, 200, 200)
+    result = calibrate_lights(
+        spheres, saturation=5000.0, object_frames=list(part), object_saturation=np.inf, shadow=5.0
+    )
+    assert [row[0].saturated for row in result.highlights] == [True, True, False]
+    with pytest.raises(CalibrationError, match="between 5 and 6 DN"):
+        calibrate_lights(spheres, object_frames=list(part), object_saturation=6.0, shadow=5.0)
+
+
+def test_saturation_is_one_figure() -> None:
+    assert DEFAULT_THRESHOLDS.saturation == SATURATION

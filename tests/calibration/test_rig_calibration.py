@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from rakelight import files
 from rakelight.calibration.flat_field import build_dark, build_flat_field
+from rakelight.calibration.frame_format import FrameFormat
 from rakelight.calibration.rig_calibration import RigCalibration, utc_now
 from rakelight.errors import CalibrationError, StorageError
 from rakelight.reconstruction.models import AffineCamera, Light, PinholeCamera, Plane, Projector
@@ -100,6 +101,19 @@ class TestRoundTrip:
         if camera is not None:
             assert (loaded.camera.matrix == camera.matrix).all()
 
+    def test_format_of_the_maps_comes_back_and_may_be_absent(self, tmp_path: Path) -> None:
+        rig = make(map_format=FrameFormat("BayerRG12", 16, 8, 2))
+        loaded = RigCalibration.load(rig.save(tmp_path / "with"))
+        assert loaded.map_format == rig.map_format and loaded.content_sha256 == rig.content_sha256
+        assert loaded.summary()["map_format"] == {
+            "pixel_format": "BayerRG12",
+            "offset_x": 16,
+            "offset_y": 8,
+            "binning": 2,
+        }
+        make().save(tmp_path / "without")
+        assert "map_format" not in json.loads((tmp_path / "without/rig_calibration.json").read_text(encoding="utf-8"))
+
     def test_hash_follows_every_part(self) -> None:
         rig = make()
         gains = rig.flat_field.gains.copy()
@@ -110,6 +124,8 @@ class TestRoundTrip:
             replace(rig, lights=(*rig.lights[:3], replace(rig.lights[3], strength=0.5))),
             replace(rig, flat_field=replace(rig.flat_field, gains=gains)),
             replace(rig, dark=None),
+            replace(rig, map_format=FrameFormat("Mono12")),
+            replace(rig, map_format=FrameFormat("Mono12", binning=2)),
             replace(rig, projectors=()),
             replace(rig, quality={}),
         ]
@@ -177,7 +193,9 @@ class TestTampering:
         (folder / "arrays.npz").unlink()
         self.fails(folder, "arrays.npz is missing; it must hold dark_map, flat_field_gains", "calibration.file_missing")
         (folder / "rig_calibration.json").unlink()
-        self.fails(folder, "rig_calibration.json does not exist", "file.missing")
+        with pytest.raises(CalibrationError, match=r"holds no rig_calibration\.json") as caught:
+            RigCalibration.load(folder)
+        assert caught.value.code == "calibration.not_found" and RigCalibration.verify(folder)
 
     def test_newer_schema(self, folder: Path) -> None:
         self.rewrite(folder, {"schema": 2})

@@ -280,7 +280,7 @@ def test_names_that_lead_nowhere(rakelight: Callable[..., Done], own: Path, tmp_
     refused(missing, 7, "recording.not_found", "prat does not exist")
     swapped = rakelight("reconstruct", own / "cal", "-c", own / "part", "-o", tmp_path / "out")
     refused(swapped, 7, "recording.not_found", "holds no recording.json")
-    refused(rakelight("calibrate", "show", own / "part"), 9, "file.missing", "rig_calibration.json")
+    refused(rakelight("calibrate", "show", own / "part"), 9, "calibration.not_found", "rig_calibration.json")
     assert rakelight("dataset", "show", own / "part").code == 7
     wrong = rakelight("calibrate", "lights", own / "cal", "-o", tmp_path / "new")
     refused(wrong, 9, "calibration.not_a_recording", "is a calibration", "--base")
@@ -412,3 +412,14 @@ def test_interrupted_run_leaves_nothing(scenes: Any, tmp_path: Path, number: int
     assert process.returncode == 130, out + err
     assert json.loads(out)["error"]["code"] == "interrupted" and "Traceback" not in err
     assert names(tmp_path) == ["cal", "part"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full and pipes as on Linux")
+def test_a_reader_that_goes_away_and_a_full_disk_behind_the_output() -> None:
+    shown = [sys.executable, "-m", "rakelight", "--help"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(shown, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 8 and done.stderr.count("\n") == 1 and "standard output" in done.stderr
+    line = f"{{ {' '.join(shown)}; echo rc $? >&2; }} | true"
+    closed = subprocess.run(["sh", "-c", line], stderr=subprocess.PIPE, text=True)
+    assert closed.stderr in ("rc 141\n", "rc 0\n")  # the reader may leave before or after the text was written

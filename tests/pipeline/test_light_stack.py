@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import numpy as np
 import pytest
 
 from rakelight.calibration.flat_field import Dark, FlatField
+from rakelight.calibration.frame_format import FrameFormat
 from rakelight.dataset.recording import Description, Recording, Shot
 from rakelight.dataset.recording_writer import write_recording
 from rakelight.errors import CalibrationError, DatasetError, RakelightError
-from rakelight.pipeline.light_stack import load_light_stack, read_grey
+from rakelight.pipeline.light_stack import load_light_stack
+from rakelight.pipeline.zone_frames import read_grey
+from rakelight.reconstruction.models import Light
 
 GAIN = 1e-4
 
@@ -146,7 +150,114 @@ def test_cropped_and_binned_frames_get_the_camera_of_their_window(scenes: Any, t
     refused(CalibrationError, "calibration.size_mismatch", outside, rig, "120×60", "(200, 20)", "240×180")
 
 
+def exposures_of(*times: float) -> dict[str, float]:
+    return {f"zone{zone}": time for zone, time in enumerate(times, 1)}
+
+
+def test_exposures_are_folded_into_the_gains(scenes: Any, tmp_path: Path) -> None:
+    images, zones = scenes.part(), (1, 2, 3, 4)
+    strengths = [light.strength for light in scenes.calibration().lights]
+    part = scenes.record(tmp_path / "p", images, exposures=exposures_of(1000, 2000, 1000, 500))
+    stack = load_light_stack(part, scenes.calibration())  # no reference: relative to their mean
+    assert stack.corrections.gain_scales == pytest.approx(1125 / np.array([1000, 2000, 1000, 500]) / strengths)
+    white = replace(field_of(zones), reference_exposure_us=4000.0)
+    stack = load_light_stack(part, scenes.calibration(flat_field=white))
+    assert stack.corrections.gain_scales == pytest.approx(GAIN * np.array([4, 2, 4, 8]) / strengths)
+    assert not stack.warnings
+
+
+@pytest.mark.parametrize(
+    ("times", "reference", "words"),
+    [
+        ((1000.0,), None, "known of 1 of 4 zones"),
+        ((), 4000.0, "known of 0 of 4 zones, and of the white plane (4000 µs)"),
+        ((1000.0,) * 4, None, "exposure of the white plane is not known"),
+    ],
+)
+def test_exposures_of_which_some_are_not_known(
+    scenes: Any, tmp_path: Path, times: tuple[float, ...], reference: float | None, words: str
+) -> None:
+    part = scenes.record(tmp_path / "p", scenes.part(), exposures=exposures_of(*times))
+    rig = scenes.calibration(flat_field=replace(field_of((1, 2, 3, 4)), reference_exposure_us=reference))
+    stack = load_light_stack(part, rig)
+    assert [words in w for w in stack.warnings] == [True]
+    assert stack.corrections.gain_scales == pytest.approx([GAIN / light.strength for light in rig.lights])
+
+
+def test_dark_of_another_exposure_gives_a_warning(scenes: Any, tmp_path: Path) -> None:
+    part = scenes.record(tmp_path / "p", scenes.part(), exposures=exposures_of(*[1000.0] * 4))
+    rig = scenes.calibration(dark=replace(dark_of(40), exposure_us=1200.0))
+    assert sum("dark map was taken at 1200 µs" in w for w in load_light_stack(part, rig).warnings) == 1
+    near = scenes.calibration(dark=replace(dark_of(40), exposure_us=1050.0))
+    assert not any("taken at" in w for w in load_light_stack(part, near).warnings)
+
+
+def test_colour_images_need_nothing_of_the_flat_field_and_name_what_is_not_used(scenes: Any, tmp_path: Path) -> None:
+    recording = scenes.record(tmp_path / "rgb", scenes.part(), "RGB8", black=0.0)
+    maps = {"flat_field": field_of((1, 2, 3, 4), "near"), "dark": dark_of(9), "map_format": FrameFormat("BayerRG12")}
+    stack = load_light_stack(recording, scenes.calibration(**maps))
+    assert stack.corrections.gains is None and stack.corrections.dark is None
+    assert stack.warnings == (
+        "the flat field and the dark map were not used: they belong to raw frames, these are colour images",
+    )
+
+
+@pytest.mark.parametrize("height", [1000, 1499])
+def test_exposure_is_judged_on_every_photosite_colour(scenes: Any, tmp_path: Path, height: int) -> None:
+    images = scenes.part(width=40, height=height)
+    images[..., 0] = 0  # nothing red
+    part = scenes.record(tmp_path / "p", images, "BayerRG12", dark=scenes.BLACK)
+    assert len(load_light_stack(part, scenes.calibration()).frames) == 4
+
+
 # ---------------------------------------------------------------------------------------------------------------- faults
+@pytest.mark.parametrize("maps", [{"dark": dark_of(4)}, {"flat_field": field_of((1, 2, 3, 4))}])
+@pytest.mark.parametrize("other", [FrameFormat("Mono8"), FrameFormat("Mono12", 0, 2), FrameFormat("Mono12", 0, 0, 2)])
+def test_maps_of_other_frames(scenes: Any, tmp_path: Path, maps: dict[str, Any], other: FrameFormat) -> None:
+    recording = scenes.record(tmp_path / "r", scenes.part())
+    rig = scenes.calibration(**maps, map_format=other)
+    refused(CalibrationError, "calibration.format_mismatch", recording, rig, str(other), "Mono12 at (0, 0), binning 1")
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_lights_in_one_plane_are_refused_before_a_frame_is_read(scenes: Any, tmp_path: Path, near: bool) -> None:
+    camera, plane, lights = scenes.near_rig()
+    centre = np.array([0.0, 0.0, 200.0])
+    row = [np.array([x, 0.0, 130.0]) for x in (-80.0, -20.0, 30.0, 90.0)]
+    lights = tuple(Light.near(zone, position, centre) for zone, position in enumerate(row, 1))
+    rig = scenes.calibration(lights=lights, **({"camera": camera, "table_plane": plane} if near else {}))
+    recording = scenes.record(tmp_path / "r", scenes.part())
+    (recording.folder / recording.info.frames[0].file).unlink()
+    refused(CalibrationError, "calibration.lights_coplanar", recording, rig, "one plane", "[1, 2, 3, 4]")
+
+
+@pytest.mark.parametrize("dark", [None, 40 / 4095])
+@pytest.mark.parametrize("pixel_format", ["Mono12", "Mono32f"])
+def test_dead_lamp(scenes: Any, tmp_path: Path, dark: float | None, pixel_format: str) -> None:
+    images = scenes.part()
+    images[2] = 0
+    recording = scenes.record(tmp_path / "r", images, pixel_format, dark=dark)
+    words = ("zone 3", "100.00%", "below 99.9%")
+    refused(DatasetError, "recording.zone_dark", recording, scenes.calibration(), *words)
+
+
+def test_one_zone_saturated(scenes: Any, tmp_path: Path) -> None:
+    images = scenes.part()
+    images[1] *= 50
+    recording = scenes.record(tmp_path / "r", images)
+    words = ("zone 2", "100.00%", "saturated", "below 99.9%")
+    refused(DatasetError, "recording.zone_saturated", recording, scenes.calibration(), *words)
+
+
+def test_shadow_and_weak_lamp_are_no_dead_lamp(scenes: Any, tmp_path: Path) -> None:
+    steep = scenes.part()
+    steep[0, :, 2:] = 0  # all but its rim faces away from zone 1
+    assert load_light_stack(scenes.record(tmp_path / "s", steep, dark=scenes.BLACK), scenes.calibration()).frames
+    weak = 0.2 * scenes.part()
+    weak[3] *= 0.3
+    assert load_light_stack(scenes.record(tmp_path / "w", weak, dark=scenes.BLACK), scenes.calibration()).frames
+
+
 @pytest.mark.parametrize("maps", [{"dark": dark_of(4, 120)}, {"flat_field": field_of((1, 2, 3, 4), width=120)}])
 def test_maps_of_another_size(scenes: Any, tmp_path: Path, maps: dict[str, Any]) -> None:
     recording = scenes.record(tmp_path / "r", scenes.part())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
+import os
 import signal
 import sys
 import traceback
@@ -13,9 +15,10 @@ import click
 
 import rakelight
 from rakelight.cli.console import SuggestingGroup
-from rakelight.errors import RakelightError
+from rakelight.errors import RakelightError, StorageError
 
 INTERRUPTED = 130
+PIPE_CLOSED = 141  # as a shell tells of SIGPIPE
 _DEFECT = "this is a defect of rakelight, not of your data; please report it with the lines above"
 
 
@@ -83,6 +86,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli(standalone_mode=False, obj=done)
+    except SystemExit:  # click's answer to a reader that went away (``| head``)
+        code = PIPE_CLOSED
     except RakelightError as error:
         _report(error.to_dict(), as_json, done)
         code = error.exit_code
@@ -97,11 +102,27 @@ def main() -> None:
         _report(
             {"code": "interrupted", "message": "interrupted; nothing half-written remains", "hint": ""}, as_json, done
         )
-    except Exception as error:  # a defect of ours: the trace for the report, and still one JSON object for scripts
-        traceback.print_exc()
-        code = 1
-        _report({"code": "internal", "message": f"{type(error).__name__}: {error}", "hint": _DEFECT}, as_json, done)
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC):
+            code = _unheard(error)
+        else:  # a defect of ours: the trace for the report, and still one JSON object for scripts
+            traceback.print_exc()
+            code = 1
+            _report({"code": "internal", "message": f"{type(error).__name__}: {error}", "hint": _DEFECT}, as_json, done)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = _unheard(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _unheard(error: OSError) -> int:
+    """Standard output is gone: its reader went away (``| head``, quietly) or its disk is full. The work itself is done."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it exits
+    if error.errno == errno.EPIPE:
+        return PIPE_CLOSED
+    click.echo(f"error [storage.disk_full] standard output cannot be written: {error.strerror}", err=True)
+    return StorageError.exit_code
 
 
 def _terminate(_number: int, _frame: Any) -> None:

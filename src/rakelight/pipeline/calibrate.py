@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import rakelight
-from rakelight.calibration.flat_field import Dark, FlatField, build_dark, build_flat_field, plane_light_of
-from rakelight.calibration.lights import LightCalibration, SphereFrames, calibrate_lights
+from rakelight.calibration.flat_field import FlatField
+from rakelight.calibration.lights import (
+    SHADOW_FRACTION,
+    LightCalibration,
+    SphereFrames,
+    StrengthFit,
+    calibrate_lights,
+    object_strengths,
+)
 from rakelight.calibration.outlines import Circle, find_spheres
 from rakelight.calibration.rig_calibration import RigCalibration, utc_now
 from rakelight.dataset.recording import Recording
 from rakelight.errors import CalibrationError
-from rakelight.pipeline.light_stack import SATURATION, frame_camera, grey_mean, read_grey
+from rakelight.pipeline.calibrate_maps import DarkMap, dark_map, flat_field, one_format
+from rakelight.pipeline.light_stack import frame_camera
+from rakelight.pipeline.zone_frames import background, exposure_factors, read_grey
+from rakelight.reconstruction.levels import SATURATION
 from rakelight.reconstruction.lights import Light, light_geometry
 from rakelight.reconstruction.models import Camera, Plane
 
@@ -29,6 +39,14 @@ class LightReport:
 
     calibration: RigCalibration
     figures: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Matte:
+    """Frames of a matte part, ready for the fit of strengths, and the DN from which they are saturated."""
+
+    frames: Callable[[], Iterator[NDArray[np.float32]]]
+    saturation: float | None
 
 
 def _frames(recording: Recording, zones: tuple[int, ...]) -> Callable[[], Iterator[NDArray[Any]]]:
@@ -47,7 +65,7 @@ def calibrate_from_recordings(
 
     Chrome spheres give directions (and positions when camera and diameter are known), a part gives strengths, a white
     plane the flat field, dark frames the dark map. ``base`` supplies the camera and the table plane, and the lights
-    when there is no sphere.
+    when there is no sphere; a part then renews their strengths.
 
     Raises
     ------
@@ -71,17 +89,25 @@ def calibrate_from_recordings(
     camera = base.camera if base else None
     plane = base.table_plane if base else None
     spheres, parts = by_target.get("chrome_sphere", []), by_target.get("part", [])
-    dark = _dark(by_target) or (base.dark if base else None)
+    whites = by_target.get("white_plane", [])
+    based = DarkMap(base.dark, base.map_format) if base and base.dark else DarkMap()
+    dark = dark_map(by_target.get("dark", []), whites, based)
+    if len(parts) > 1:
+        warnings.append(f"strengths were taken from {parts[0].info.part_id!r}, the first of {len(parts)} parts")
     if spheres:
         progress("spheres")
-        solved = _from_spheres(spheres, parts[0] if parts else None, camera, plane, dark)
+        solved = _from_spheres(spheres, parts[0] if parts else None, camera, plane, dark, warnings)
         lights = solved.lights
         warnings += solved.warnings
         figures |= _figures(solved)
-        if len(parts) > 1:
-            warnings.append(f"strengths were taken from {parts[0].info.part_id!r}, the first of {len(parts)} parts")
     elif base and base.lights:
         lights = base.lights
+        if parts:
+            progress("strengths")
+            zones = tuple(light.zone for light in lights)
+            _check_zones(parts[0], zones, "the base calibration")
+            lights, fit = _with_strengths(lights, _matte_frames(parts[0], zones, dark, warnings))
+            figures["strengths"] = _strength_figures(fit)
     else:
         raise CalibrationError(
             "no recording shows a chrome sphere, and no base calibration gives lights",
@@ -92,12 +118,15 @@ def calibrate_from_recordings(
     warnings += [w for w in geometry.warnings if w not in warnings]
     figures["condition_number"] = round(float(geometry.condition_number), 4)
     progress("flat field")
-    flat = _flat_field(by_target, lights, dark, camera, plane)
+    flat = flat_field(whites, lights, dark, camera, plane, warnings) if whites else None
+    flat_format = one_format(whites) if whites else None
     if flat is None and base and base.flat_field:
         if spheres:
             warnings.append("the base's flat field was left out, since it goes with the base's lights")
         else:
-            flat = base.flat_field
+            flat, flat_format = _for_strengths(base.flat_field, base.lights, lights), base.map_format
+    if flat_format and dark.format:
+        flat_format.check(dark.format, "dark map", "those of the flat field")
     if len({r.info.simulated for r in recordings} | ({base.simulated} if base else set())) > 1:
         warnings.append("simulated and real recordings (or base) were mixed; the calibration counts as simulated")
     result = RigCalibration(
@@ -108,19 +137,13 @@ def calibrate_from_recordings(
         table_plane=plane,
         lights=tuple(lights),
         flat_field=flat,
-        dark=dark,
+        dark=dark.dark,
+        map_format=flat_format or dark.format,
         projectors=base.projectors if base else (),
         provenance={
             "software": f"rakelight {rakelight.__version__}",
-            "recordings": [
-                {
-                    "id": r.info.recording_id,
-                    "part_id": r.info.part_id,
-                    "target": r.info.target,
-                    "created_utc": r.info.created_utc,
-                }
-                for r in recordings
-            ],
+            "recordings": [_provenance(r) for r in recordings],
+            "settings": {"saturation": SATURATION, "shadow_fraction": SHADOW_FRACTION},
             "base": base.content_sha256 if base else None,
         },
         quality=figures,
@@ -130,55 +153,73 @@ def calibrate_from_recordings(
 
 
 def _from_spheres(
-    spheres: list[Recording], part: Recording | None, camera: Camera | None, plane: Plane | None, dark: Dark | None
+    spheres: list[Recording],
+    part: Recording | None,
+    camera: Camera | None,
+    plane: Plane | None,
+    dark: DarkMap,
+    warnings: list[str],
 ) -> LightCalibration:
     zones = spheres[0].zones
     for recording in [*spheres, *([part] if part else [])]:
-        if recording.zones != zones:
-            raise CalibrationError(
-                f"{recording.folder} has zones {list(recording.zones)}, {spheres[0].folder} has {list(zones)}; they must agree",
-                hint="record every target under the same zones",
-                code="calibration.zones_differ",
-            )
+        _check_zones(recording, zones, str(spheres[0].folder))
     if not zones:
         raise CalibrationError(
             f"{spheres[0].folder} has no frame of a single zone",
             hint="record one frame per zone",
             code="calibration.no_lights",
         )
-    levels = {r.full_scale for r in spheres}
-    scale = levels.pop() if len(levels) == 1 else None
+    matte = _matte_frames(part, zones, dark, warnings) if part else None
     return calibrate_lights(
         [frames for recording in spheres for frames in _sphere_frames(recording, zones, camera)],
         camera=camera,
         table=plane,
-        saturation=None if scale is None else 0.98 * scale,
         zones=zones,
-        object_frames=None if part is None else _matte_frames(part, zones, dark),
+        object_frames=None if matte is None else matte.frames,
+        object_saturation=None if matte is None else matte.saturation,
     )
 
 
-def _matte_frames(
-    part: Recording, zones: tuple[int, ...], dark: Dark | None
-) -> Callable[[], Iterator[NDArray[np.float32]]]:
-    """The zone frames of a part less its own dark frame, or else the calibration's; saturated pixels stay at full scale."""
-    own = list(part.shots("ambient")) or list(part.shots("dark"))
-    height, width = part.info.height, part.info.width
-    level: NDArray[Any] | float = 0.0
-    if own:
-        level = grey_mean(part, own)
-    elif dark is not None and dark.shape == (height, width):
-        level = dark.values()
+def _matte_frames(part: Recording, zones: tuple[int, ...], dark: DarkMap, warnings: list[str]) -> Matte:
+    """The zone frames of a part less what lies below them, at one exposure; saturated pixels stay at full scale."""
+    below = background(part, dark.dark, dark.format, warnings)
+    if dark.dark is not None and below.map is None:
+        warnings.append(
+            f"{part.info.part_id}: the dark map was not used: it belongs to raw frames, these are colour images"
+        )
+    level = below.values()
+    factors = exposure_factors(part, zones, None, warnings)
+    factors = factors / factors.max()  # at most 1: nothing rises to the saturation level
 
     def frames() -> Iterator[NDArray[np.float32]]:
-        for zone in zones:
+        for zone, factor in zip(zones, factors, strict=True):
             raw = read_grey(part, zone)
-            frame = np.maximum(raw - np.asarray(level, np.float32), 0)
+            frame = np.maximum(raw - np.asarray(level, np.float32), 0) * np.float32(factor)
             if part.full_scale is not None:
                 frame[raw >= SATURATION * part.full_scale] = part.full_scale
             yield frame
 
-    return frames
+    return Matte(frames, _saturation(part))
+
+
+def _saturation(recording: Recording) -> float | None:
+    """DN from which a pixel counts as saturated."""
+    return None if recording.full_scale is None else SATURATION * recording.full_scale
+
+
+def _with_strengths(lights: tuple[Light, ...], matte: Matte) -> tuple[tuple[Light, ...], StrengthFit]:
+    """Known lights with the strengths that a part shows."""
+    fit = object_strengths(matte.frames, np.array([light.direction for light in lights]), saturation=matte.saturation)
+    return tuple(replace(x, strength=float(s)) for x, s in zip(lights, fit.strengths, strict=True)), fit
+
+
+def _check_zones(recording: Recording, zones: tuple[int, ...], other: str) -> None:
+    if recording.zones != zones:
+        raise CalibrationError(
+            f"{recording.folder} has zones {list(recording.zones)}, {other} has {list(zones)}; they must agree",
+            hint="record every target under the same zones",
+            code="calibration.zones_differ",
+        )
 
 
 def _offset(recording: Recording, camera: Camera | None) -> tuple[float, float]:
@@ -214,6 +255,7 @@ def _sphere_frames(recording: Recording, zones: tuple[int, ...], camera: Camera 
             circle=circle,
             offset=_offset(recording, camera),
             diameter_mm=info.sphere_diameter_mm,
+            saturation=_saturation(recording),
         )
 
 
@@ -238,86 +280,43 @@ def _figures(solved: LightCalibration) -> dict[str, Any]:
             "median_distance": round(float(np.median([s.distance for s in known])), 2) if known else None,
             "unit": near[0].unit,
         },
-        "strengths": None
-        if fit is None
-        else {
-            "relative_residual": round(fit.residual, 4),
-            "with_equal_strengths": round(fit.residual_equal, 4),
-            "determinacy": round(fit.determinacy, 2),
-        },
+        "strengths": None if fit is None else _strength_figures(fit),
     }
 
 
-def _dark(by_target: dict[str, list[Recording]]) -> Dark | None:
-    """The mean of all dark frames: recordings of target ``dark``, else the dark or ambient shots beside the white plane."""
-    sources = by_target.get("dark") or by_target.get("white_plane", [])
-    shots = [(r, f) for r in sources for role in ("dark", "ambient") for f in r.shots(role)]
-    if not shots:
-        if "dark" in by_target:
-            raise CalibrationError(
-                f"{sources[0].folder} is of target dark, but no frame of it has the role dark or ambient",
-                hint='describe its frames with role = "dark"',
-                code="calibration.dark_invalid",
-            )
-        return None
-    _check_raw(sources)
-    return build_dark(
-        (r.read(f) for r, f in shots), exposure_us=shots[0][1].exposure_us, full_scale=shots[0][0].full_scale
-    )
+def _strength_figures(fit: StrengthFit) -> dict[str, Any]:
+    return {
+        "relative_residual": round(fit.residual, 4),
+        "with_equal_strengths": round(fit.residual_equal, 4),
+        "determinacy": round(fit.determinacy, 2),
+    }
 
 
-def _check_raw(recordings: list[Recording]) -> None:
-    """Maps belong to the photosites of one sensor: refuse colour images, and formats that differ."""
-    formats = {r.info.pixel_format: r for r in recordings}
-    colour = next((f for f in formats if f.startswith("RGB")), None)
-    if colour or len(formats) > 1:
-        found = (
-            f"{formats[colour].folder} is {colour}" if colour else f"the recordings are {', '.join(sorted(formats))}"
-        )
-        raise CalibrationError(
-            f"{found}; flat field and dark are maps of the raw photosites, of one Mono or Bayer format",
-            hint="record white plane and dark in the raw format of the parts, or leave them out",
-            code="calibration.flat_field_invalid",
-        )
+def _for_strengths(flat: FlatField, before: tuple[Light, ...], after: tuple[Light, ...]) -> FlatField:
+    """A flat field for lights of other strengths: its gains are s · l·n / white, so they follow s."""
+    if after is before:
+        return flat
+    ratio = {old.zone: new.strength / old.strength for old, new in zip(before, after, strict=True)}
+    return replace(flat, scales=(flat.scales * np.array([ratio[z] for z in flat.zones])).astype(np.float32))
 
 
-def _flat_field(
-    by_target: dict[str, list[Recording]],
-    lights: tuple[Light, ...],
-    dark: Dark | None,
-    camera: Camera | None,
-    plane: Plane | None,
-) -> FlatField | None:
-    """Gains from every white-plane recording; light by light along its direction, or its position where that is known."""
-    whites = by_target.get("white_plane", [])
-    if not whites:
-        return None
-    _check_raw(whites)
-    scale = whites[0].full_scale
-    if scale is None:
-        raise CalibrationError(
-            f"{whites[0].folder}: frames of {whites[0].info.pixel_format} have no full scale, so saturation cannot be seen",
-            hint="record the white plane with an integer pixel format",
-            code="calibration.flat_field_invalid",
-        )
-    near = camera is not None and plane is not None and all(light.position_mm is not None for light in lights)
-    present = {zone for r in whites for zone in r.zones}
-    used = [light for light in lights if light.zone in present]
-    if len(used) < 3:
-        raise CalibrationError(
-            f"the white plane was recorded under zones {sorted(present)}; lights are known for {[x.zone for x in lights]}; "
-            "at least 3 must agree",
-            hint="record the white plane under every zone",
-            code="calibration.zones_differ",
-        )
-
-    def frames(zone: int) -> Iterator[NDArray[Any]]:
-        return (r.read(f) for r in whites for f in r.shots("zone", zone))
-
-    return build_flat_field(
-        {light.zone: frames(light.zone) for light in used},
-        dark,
-        {light.zone: plane_light_of(light, plane, camera if near else None) for light in used},
-        scale,
-        reference_exposure_us=next((f.exposure_us for r in whites for f in r.shots("zone")), None),
-    )
+def _provenance(recording: Recording) -> dict[str, Any]:
+    """What a calibration says of a recording that it was made from: which frames, and what was known of them."""
+    info = recording.info
+    entry: dict[str, Any] = {
+        "id": info.recording_id,
+        "part_id": info.part_id,
+        "target": info.target,
+        "created_utc": info.created_utc,
+        "pixel_format": info.pixel_format,
+        "sensor": info.sensor.model_dump(),
+        "frames": {f.file: f.sha256 for f in info.frames},
+        "exposures_us": sorted({f.exposure_us for f in info.frames if f.exposure_us is not None}),
+    }
+    if info.target == "chrome_sphere":
+        entry |= {
+            "sphere_diameter_mm": info.sphere_diameter_mm,
+            "sphere_count": info.sphere_count,
+            "circles": [circle.model_dump() for circle in info.circles],
+        }
+    return entry

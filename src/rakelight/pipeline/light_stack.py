@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rakelight.calibration.flat_field import FlatField
 from rakelight.calibration.rig_calibration import RigCalibration
-from rakelight.dataset.recording import Frame, Recording
+from rakelight.dataset.recording import Recording
 from rakelight.errors import CalibrationError, DatasetError, InputError
-from rakelight.reconstruction.lights import Light
+from rakelight.pipeline.zone_frames import (
+    Background,
+    background,
+    exposure_factors,
+    frame_format,
+    is_colour,
+    read_grey,
+    zone_exposures,
+)
+from rakelight.reconstruction.levels import SATURATION
+from rakelight.reconstruction.lights import Light, light_geometry
 from rakelight.reconstruction.models import Camera, Plane
 from rakelight.reconstruction.photometric import DEFAULT_THRESHOLDS, Corrections
 
 MAX_DARK_SHARE = 0.999  # a stack with more pixels too dark to solve shows nothing (a small part fills a few per cent)
 MAX_SATURATED_SHARE = 0.98  # likewise, saturated in every zone
-SATURATION = DEFAULT_THRESHOLDS.saturation  # of full scale
+MAX_ZONE_SHARE = 0.999  # of the pixels that other zones light: a zone that is dark or saturated in more shows nothing
+MAX_DEAD_RATIO = 0.25  # to the brightest other zone; a lamp above it is weak, not dead
 
 
 @dataclass(frozen=True)
@@ -56,9 +67,10 @@ def load_light_stack(recording: Recording, calibration: RigCalibration) -> Light
     Raises
     ------
     DatasetError
-        A damaged frame, or a stack that is all dark or all saturated.
+        A damaged frame, a stack that is all dark or all saturated, or one zone of it that is.
     CalibrationError
-        Fewer than three zones that have both frames and a light; maps of another size than the frames.
+        Fewer than three zones that have both frames and a light; lights in one plane; maps of another size or format
+        than the frames.
     """
     info = recording.info
     warnings: list[str] = []
@@ -84,49 +96,25 @@ def load_light_stack(recording: Recording, calibration: RigCalibration) -> Light
             f"a {kinds[info.simulated]} recording is solved with a {kinds[calibration.simulated]} calibration"
         )
     lights = tuple(by_zone[z] for z in zones)
+    light_geometry(lights)  # refuses lights in one plane, before any frame is read
     near = _near(recording, calibration, lights)
     corrections = _corrections(recording, calibration, lights, warnings)
     frames = tuple(read_grey(recording, zone) for zone in zones)
-    _check_exposure(recording, frames, corrections)
+    _check_exposure(recording, zones, frames, corrections)
     return LightStack(frames, lights, corrections, recording.full_scale, near, tuple(warnings))
 
 
-def read_grey(recording: Recording, zone: int) -> NDArray[Any]:
-    """The frame of a zone as (H, W); as :func:`grey_mean`."""
-    return grey_mean(recording, recording.shots("zone", zone))
-
-
-def grey_mean(recording: Recording, frames: Iterable[Frame]) -> NDArray[Any]:
-    """Mean of the repeats of one shot as (H, W); colour frames as the mean of their channels (float32).
-
-    A pixel that is saturated in any repeat or channel is set to full scale, so that it stays recognisable as saturated.
-    """
-    listed = list(frames)
-    first = recording.read(listed[0])
-    if len(listed) == 1 and first.ndim == 2:
-        return first
-    total = np.zeros(first.shape[:2], np.float32)
-    clipped = np.zeros(first.shape[:2], np.bool_)
-    level = np.inf if recording.full_scale is None else SATURATION * recording.full_scale
-    for number, frame in enumerate(listed):
-        image = recording.read(frame) if number else first
-        for channel in [image] if image.ndim == 2 else np.moveaxis(image, 2, 0):
-            total += channel
-            clipped |= channel >= level
-    total /= len(listed) * (first.shape[2] if first.ndim == 3 else 1)
-    if recording.full_scale is not None:
-        total[clipped] = recording.full_scale
-    return total if first.ndim == 3 or first.dtype == np.float32 else np.rint(total).astype(first.dtype)
-
-
-def _check_exposure(recording: Recording, frames: tuple[NDArray[Any], ...], corrections: Corrections) -> None:
-    """Refuse a stack that shows nothing: too dark to solve above the dark frame, or saturated, in every zone."""
+def _check_exposure(
+    recording: Recording, zones: list[int], frames: tuple[NDArray[Any], ...], corrections: Corrections
+) -> None:
+    """Refuse a stack that shows nothing in every zone (too dark to solve above the dark frame, or saturated), or in one."""
     scale = recording.full_scale
-    step = max(1, frames[0].shape[0] // 500)
-    brightest = np.max([f[::step, ::step] for f in frames], axis=0).astype(np.float32)
-    darkest = np.min([f[::step, ::step] for f in frames], axis=0)
+    step = max(1, frames[0].shape[0] // 500) | 1  # odd, so that every photosite of a Bayer cell is met
+    raw = np.array([f[::step, ::step] for f in frames], np.float32)
+    saturated = raw >= (SATURATION * scale if scale else np.inf)
     if corrections.dark is not None:
-        brightest -= np.multiply(corrections.dark[::step, ::step], np.float32(corrections.dark_scale), dtype=np.float32)
+        raw -= np.multiply(corrections.dark[::step, ::step], np.float32(corrections.dark_scale), dtype=np.float32)
+    brightest = raw.max(axis=0)
     floor = DEFAULT_THRESHOLDS.signal * scale if scale else 0.0
     if (share := float((brightest <= floor).mean())) > MAX_DARK_SHARE:
         raise DatasetError(
@@ -135,47 +123,97 @@ def _check_exposure(recording: Recording, frames: tuple[NDArray[Any], ...], corr
             hint="check that the lights work, and raise the exposure",
             code="recording.all_dark",
         )
-    if scale and (share := float((darkest >= SATURATION * scale).mean())) > MAX_SATURATED_SHARE:
+    if (share := float(saturated.all(axis=0).mean())) > MAX_SATURATED_SHARE:
         raise DatasetError(
             f"{recording.folder}: {share:.1%} of the pixels are saturated in every zone",
             hint="lower the exposure until the brightest part stays below 90 % of full scale",
             code="recording.all_saturated",
         )
+    _check_zones(recording, zones, raw, saturated, floor or DEFAULT_THRESHOLDS.signal * float(brightest.max()))
+
+
+def _check_zones(
+    recording: Recording, zones: list[int], above: NDArray[np.float32], saturated: NDArray[np.bool_], floor: float
+) -> None:
+    """Refuse a zone in which nearly all that the other zones light is dark (a dead lamp), or saturated.
+
+    ``above`` is (K, H, W) DN above dark. A part's own shadow leaves something lit, if only its rim or the ground.
+    """
+    for k, zone in enumerate(zones):
+        others = np.delete(above, k, axis=0).max(axis=0)
+        lit = others > floor
+        if not lit.any():
+            continue
+        # by far darker too: without a dark frame the black level is part of the value; a weak lamp is no dead one
+        dark = (above[k] <= floor) & (above[k] <= MAX_DEAD_RATIO * others)
+        for share, what, hint, code in (
+            (
+                float(dark[lit].mean()),
+                "dark",
+                f"check the lamp of zone {zone}, its cable and its channel, and record again",
+                "recording.zone_dark",
+            ),
+            (
+                float(saturated[k][lit].mean()),
+                "saturated",
+                f"lower the exposure or the strength of zone {zone} until it stays below 90 % of full scale",
+                "recording.zone_saturated",
+            ),
+        ):
+            if share >= MAX_ZONE_SHARE:
+                raise DatasetError(
+                    f"{recording.folder}: in zone {zone}, {share:.2%} of the pixels that other zones light are {what}; "
+                    f"allowed: below {MAX_ZONE_SHARE:.1%}",
+                    hint=hint,
+                    code=code,
+                )
 
 
 def _corrections(
     recording: Recording, calibration: RigCalibration, lights: tuple[Light, ...], warnings: list[str]
 ) -> Corrections:
-    """Dark: the recording's own ambient or dark frames, else the calibration's. Gains: the flat field over the strengths."""
-    height, width = recording.info.height, recording.info.width
+    """Dark: the recording's own ambient or dark frames, else the calibration's. Gains: the flat field over the strengths.
+
+    Zones of other exposures than the white plane's, or than each other's, are brought to one by the gains.
+    """
     strengths = np.array([light.strength for light in lights])
-    colour = recording.info.pixel_format.startswith("RGB")
-    dark: NDArray[Any] | None = None
-    dark_scale = 1.0
-    own = list(recording.shots("ambient")) or list(recording.shots("dark"))
-    if own:
-        dark = grey_mean(recording, own)
-    elif calibration.dark is not None and not colour:
-        calibration.check_frame(width, height)
-        dark, dark_scale = calibration.dark.map, calibration.dark.scale
-    field = calibration.flat_field
-    if field is not None and not colour:
-        calibration.check_frame(width, height)
-        rows = [field.index(light.zone) for light in lights]
-        gains = field.gains if rows == list(range(len(field.zones))) else field.gains[rows]
-        return Corrections(dark, dark_scale, gains, (field.scales[rows] / strengths).astype(np.float32))
+    field = None if is_colour(recording) else calibration.flat_field
+    dark = background(recording, calibration.dark, calibration.map_format, warnings)
+    _name_unused(calibration, field, dark, warnings)
+    reference = field.reference_exposure_us if field is not None else None
+    zones = [light.zone for light in lights]
+    factors = exposure_factors(recording, zones, reference, warnings) / strengths
     if field is None:
+        return Corrections(dark.map, dark.scale, None, factors.astype(np.float32))
+    calibration.check_frame(recording.info.width, recording.info.height)
+    if calibration.map_format is not None:
+        calibration.map_format.check(frame_format(recording), str(recording.folder))
+    if reference is None and None not in zone_exposures(recording, zones):
+        warnings.append("the exposure of the white plane is not known; it is taken as that of the part")
+    rows = [field.index(zone) for zone in zones]
+    gains = field.gains if rows == list(range(len(field.zones))) else field.gains[rows]
+    return Corrections(dark.map, dark.scale, gains, (field.scales[rows] * factors).astype(np.float32))
+
+
+def _name_unused(calibration: RigCalibration, field: FlatField | None, dark: Background, warnings: list[str]) -> None:
+    """Say what of the calibration's maps a recording of colour images leaves out, and that there is no flat field."""
+    if calibration.flat_field is None:
         warnings.append(
             "no flat field: light fall-off across the field tilts the normals by degrees; record a white plane"
         )
-    else:
-        warnings.append("the flat field was not used: it belongs to raw frames, these are colour images")
-    return Corrections(dark, dark_scale, None, (1 / strengths).astype(np.float32))
+    unused = ["flat field"] if calibration.flat_field is not None and field is None else []
+    unused += ["dark map"] if calibration.dark is not None and dark.map is None else []
+    if unused:
+        verb, they = ("were", "they belong") if len(unused) > 1 else ("was", "it belongs")
+        warnings.append(
+            f"the {' and the '.join(unused)} {verb} not used: {they} to raw frames, these are colour images"
+        )
 
 
 def _near(recording: Recording, calibration: RigCalibration, lights: tuple[Light, ...]) -> tuple[Camera, Plane] | None:
     """Camera of the frames and table plane, if light vectors can and may vary from pixel to pixel."""
-    camera, plane, field = calibration.camera, calibration.table_plane, calibration.flat_field
+    camera, plane = calibration.camera, calibration.table_plane
+    field = None if is_colour(recording) else calibration.flat_field
     known = camera is not None and plane is not None and all(light.position_mm is not None for light in lights)
     if field is not None and (field.light_model == "near") != known:
         if known:

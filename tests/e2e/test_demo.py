@@ -29,6 +29,10 @@ def test_demo_from_photographs_to_sample(tmp_path: Path) -> None:
     assert RigCalibration.verify(demo.paths["calibration"]) == []
     dataset = Dataset.open(tmp_path / "out" / "dataset")
     samples = list(dataset.samples())
+    kept = list((dataset.root / "calibration").iterdir())
+    assert len(kept) == 1 and RigCalibration.verify(kept[0]) == []
+    capture = json.loads((dataset.root / samples[0].key.extras_folder / "capture.json").read_text())
+    assert capture["reconstruction"]["calibration"]["content_sha256"].startswith(kept[0].name)
     assert [dataset.verify_sample(s) for s in samples] == [[]]
     assert {f"RGBL{n:02d}" for n in range(1, 6)} <= set(samples[0].modalities)
     report = json.loads((tmp_path / "out" / "pseudo3d" / "reconstruction.json").read_text())

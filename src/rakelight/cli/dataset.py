@@ -79,7 +79,7 @@ def add(
     from rakelight.dataset.recording import Recording
     from rakelight.dataset.writer import Dataset
     from rakelight.pipeline.reconstruct import reconstruct
-    from rakelight.pipeline.sample import make_sample
+    from rakelight.pipeline.sample import keep_calibration, make_sample
 
     check_category(category)
     check_label(label)
@@ -96,6 +96,7 @@ def add(
                 f"leftovers of an interrupted run ({q.reason}) were moved to {folder / q.folder}"
                 for q in writer.quarantined
             )
+        keep_calibration(opened, rig)
         with progress("adding", quiet=as_json) as step:
             for recording in recordings:
                 source = Recording.open(recording)

@@ -15,7 +15,7 @@ from rakelight.errors import DatasetError, StorageError
 from rakelight.pipeline import outputs
 from rakelight.pipeline.calibrate import calibrate_from_recordings
 from rakelight.pipeline.reconstruct import reconstruct
-from rakelight.pipeline.sample import make_sample
+from rakelight.pipeline.sample import keep_calibration, make_sample
 
 MARK = "demo.json"
 
@@ -55,6 +55,7 @@ def run_demo(output: Path, *, progress: Callable[[str], None] = lambda step: Non
         dataset = Dataset.init(folder / "dataset", "rakelight demo", license="MIT (PSBox)")
         content = make_sample(recordings["object"], result, category="figurine", label="OK")
         with dataset.writer() as writer:
+            keep_calibration(dataset, report.calibration)
             sample = writer.commit(content)
         figures = {
             "lights": len(report.calibration.lights),

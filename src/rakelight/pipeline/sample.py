@@ -9,9 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rakelight.dataset import images
+from rakelight.calibration.rig_calibration import RigCalibration
+from rakelight.dataset import images, layout
 from rakelight.dataset.recording import Recording
 from rakelight.dataset.sample import SampleContent
+from rakelight.dataset.writer import Dataset
 from rakelight.errors import DatasetError
 from rakelight.pipeline.outputs import map_picture
 from rakelight.pipeline.reconstruct import Reconstruction, mean_frame
@@ -83,6 +85,15 @@ def make_sample(
             "reconstruction": {k: v for k, v in result.report.items() if k != "seconds"},
         },
     )
+
+
+def keep_calibration(dataset: Dataset, calibration: RigCalibration) -> Path:
+    """Store a calibration once in the data set, by its content, so that samples can be derived again from what is there.
+
+    To be called while the data set's writer is held; returns the folder, ``calibration/<first 16 digits of the hash>``.
+    """
+    folder = dataset.root / layout.CALIBRATION_FOLDER / calibration.content_sha256[:16]
+    return folder if folder.exists() else calibration.save(folder)
 
 
 def choose_views(lights: tuple[Light, ...]) -> dict[int, Light]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rakelight import files
+from rakelight import files, folders
 from rakelight.calibration._rig_document import ARRAYS, DOCUMENT, Document, array_entry, broken, read_arrays
 from rakelight.calibration.flat_field import Dark, FlatField
 from rakelight.calibration.frame_format import FrameFormat
@@ -145,7 +145,7 @@ class RigCalibration:
         document["content_sha256"] = files.sha256_bytes(files.canonical_json(document).encode())
         document["arrays_sha256"] = None
         arrays = self._arrays()
-        with files.staged_folder(folder, overwrite=overwrite, marker=DOCUMENT) as staging:
+        with folders.staged_folder(folder, overwrite=overwrite, marker=DOCUMENT) as staging:
             if arrays:
                 files.write_npz(staging / ARRAYS, arrays)
                 document["arrays_sha256"] = files.sha256_file(staging / ARRAYS)

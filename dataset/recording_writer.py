@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 import rakelight
-from rakelight import config, files
+from rakelight import config, files, folders
 from rakelight.arrays import check_array
 from rakelight.dataset import images
 from rakelight.dataset.recording import (
@@ -139,7 +139,7 @@ def write_recording(
     >>> with write_recording("part-7", description) as writer:  # doctest: +SKIP
     ...     writer.add("zone1", frame, exposure_us=2000.0)
     """
-    with files.staged_folder(folder, overwrite=overwrite, marker=FILE_NAME) as staging:
+    with folders.staged_folder(folder, overwrite=overwrite, marker=FILE_NAME) as staging:
         writer = RecordingWriter(staging, description)
         yield writer
         writer._finish()

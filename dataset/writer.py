@@ -38,7 +38,8 @@ from rakelight.dataset.sample import (
     write_sample_files,
 )
 from rakelight.errors import DatasetError, StorageError
-from rakelight.files import make_folder, read_json, rename_folder, storage_error, write_json
+from rakelight.files import make_folder, read_json, storage_error, write_json
+from rakelight.folders import rename_folder
 
 _log = logging.getLogger(__name__)
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, getattr(errno, "ENOTSUP", errno.EOPNOTSUPP)}

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rakelight import files
+from rakelight import files, folders
 from rakelight.errors import CalibrationError, DatasetError, StorageError
 
 
@@ -168,7 +168,7 @@ def test_a_really_full_disk(small_disk: Path) -> None:
         files.append_bytes(path, bytes(2 << 20))
     assert caught.value.code == "storage.disk_full"
     assert path.read_bytes() == b"old"
-    with pytest.raises(StorageError) as caught, files.staged_folder(small_disk / "set") as staging:
+    with pytest.raises(StorageError) as caught, folders.staged_folder(small_disk / "set") as staging:
         files.write_npz(staging / "a.npz", {"a": np.zeros(1 << 19)})
     assert caught.value.code == "storage.disk_full"
     assert names(small_disk) == ["a.bin"]  # and the room is free again
@@ -196,12 +196,12 @@ def test_append_is_taken_back_whichever_call_fails(tmp_path: Path, number: int |
 def exchange(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of replacing a folder; skips where the system has no exchange in one step."""
     if request.param == "two renames":
-        monkeypatch.setattr(files, "_exchange_at_once", lambda a, b: False)
+        monkeypatch.setattr(folders, "_exchange_at_once", lambda a, b: False)
         return str(request.param)
     for name in ("a", "b"):
         (tmp_path / "probe" / name).mkdir(parents=True)
     (tmp_path / "probe" / "a" / "content").write_text("a")
-    if not files._exchange_at_once(tmp_path / "probe" / "a", tmp_path / "probe" / "b"):
+    if not folders._exchange_at_once(tmp_path / "probe" / "a", tmp_path / "probe" / "b"):
         pytest.skip("the system or the file system does not exchange folders in one step")
     assert (tmp_path / "probe" / "b" / "content").read_text() == "a" and names(tmp_path / "probe" / "a") == []
     shutil.rmtree(tmp_path / "probe")
@@ -224,7 +224,7 @@ def test_staged_folder_is_old_or_new_whichever_call_fails(
         with pytest.MonkeyPatch.context() as patch:
             fault = FailAt(patch, k, number, lasting)
             try:
-                with files.staged_folder(final, overwrite=True) as staging:
+                with folders.staged_folder(final, overwrite=True) as staging:
                     files.write_text(staging / "content", "new")
                 error = None
             except StorageError as e:
@@ -235,7 +235,7 @@ def test_staged_folder_is_old_or_new_whichever_call_fails(
         if lasting and found is None and existing:  # a disk that dies between two renames cannot be renamed back
             assert exchange == "two renames" and [n[:9] for n in left] == [".out.old-"]
             with pytest.raises(StorageError, match="exists already"):
-                files.check_replaceable(final, overwrite=False)
+                folders.check_replaceable(final, overwrite=False)
             assert (final / "content").read_text() == "old" and names(home) == ["out"]
         else:
             assert found in (("new",) if error is None else (old, "new"))
@@ -255,7 +255,7 @@ def test_staged_folder_is_old_or_new_whichever_call_fails(
 
 
 def test_staged_folder_is_gone_after_an_interrupt(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), files.staged_folder(tmp_path / "out") as staging:
+    with pytest.raises(KeyboardInterrupt), folders.staged_folder(tmp_path / "out") as staging:
         files.write_text(staging / "content", "half")
         raise KeyboardInterrupt
     assert names(tmp_path) == []
@@ -265,7 +265,7 @@ def test_an_existing_folder_is_replaced_only_on_demand_and_only_by_its_like(tmp_
     out = tmp_path / "out"
 
     def fill(**options: Any) -> None:
-        with files.staged_folder(out, **options) as staging:
+        with folders.staged_folder(out, **options) as staging:
             files.write_text(staging / "kind.json", "{}")
 
     fill()
@@ -286,7 +286,10 @@ def test_an_existing_folder_is_replaced_only_on_demand_and_only_by_its_like(tmp_
 @pytest.mark.parametrize("what", ["folder", "file"])
 def test_what_appears_meanwhile_is_not_replaced(tmp_path: Path, overwrite: bool, marker: str, what: str) -> None:
     out = tmp_path / "out"
-    with pytest.raises(StorageError) as caught, files.staged_folder(out, overwrite=overwrite, marker=marker) as staging:
+    with (
+        pytest.raises(StorageError) as caught,
+        folders.staged_folder(out, overwrite=overwrite, marker=marker) as staging,
+    ):
         files.write_text(staging / "kind.json", "ours")
         if what == "folder":
             out.mkdir()
@@ -300,7 +303,7 @@ def test_what_appears_meanwhile_is_not_replaced(tmp_path: Path, overwrite: bool,
 def test_what_appears_at_the_last_instant_is_not_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, windows: bool
 ) -> None:
-    out, real, asked = tmp_path / "out", files.check_replaceable, []
+    out, real, asked = tmp_path / "out", folders.check_replaceable, []
 
     def check(*args: Any, **options: Any) -> None:
         real(*args, **options)
@@ -308,10 +311,12 @@ def test_what_appears_at_the_last_instant_is_not_replaced(
         if len(asked) == 2:  # right after the last look
             (out / "theirs").mkdir(parents=True)
 
-    monkeypatch.setattr(files, "check_replaceable", check)
-    monkeypatch.setattr(files, "_WINDOWS", windows)
-    monkeypatch.setattr(files, "fsync_folder", lambda _: None)
-    with pytest.raises(StorageError, match="exists already") as caught, files.staged_folder(out) as staging:
+    monkeypatch.setattr(folders, "check_replaceable", check)
+    for module in (files, folders):
+        monkeypatch.setattr(module, "WINDOWS", windows)
+    for module in (files, folders):
+        monkeypatch.setattr(module, "fsync_folder", lambda _: None)
+    with pytest.raises(StorageError, match="exists already") as caught, folders.staged_folder(out) as staging:
         files.write_text(staging / "a", "ours")
     assert caught.value.code == "storage.exists" and len(asked) == 2
     assert names(out) == ["theirs"] and names(tmp_path) == ["out"]
@@ -321,8 +326,9 @@ def test_an_empty_folder_is_filled_without_asking(tmp_path: Path, monkeypatch: p
     for windows in (False, True):
         out = tmp_path / str(windows)
         out.mkdir()
-        monkeypatch.setattr(files, "_WINDOWS", windows)
-        with files.staged_folder(out) as staging:
+        for module in (files, folders):
+            monkeypatch.setattr(module, "WINDOWS", windows)
+        with folders.staged_folder(out) as staging:
             (staging / "a").write_text("new")
         assert names(out) == ["a"]
 
@@ -346,27 +352,27 @@ def test_an_interrupt_at_any_rename_leaves_old_or_new(
                     raise KeyboardInterrupt
 
             monkeypatch.setattr(os, "replace", replace)
-            with contextlib.suppress(KeyboardInterrupt), files.staged_folder(out, overwrite=True) as staging:
+            with contextlib.suppress(KeyboardInterrupt), folders.staged_folder(out, overwrite=True) as staging:
                 (staging / "content").write_text("new")
             monkeypatch.setattr(os, "replace", real)
-            files.check_replaceable(out, overwrite=True)  # the old one may have been aside, whole
+            folders.check_replaceable(out, overwrite=True)  # the old one may have been aside, whole
             assert (out / "content").read_text() in ("old", "new")
             assert [n for n in names(out.parent) if not n.startswith(".out.old-")] == ["out"]
 
 
 KILLED = """
 import os, signal, sys
-from rakelight import files
-files._exchange_at_once = (lambda a, b: False) if sys.argv[2] == "two renames" else files._exchange_at_once
-real = files._replace
+from rakelight import files, folders
+folders._exchange_at_once = (lambda a, b: False) if sys.argv[2] == "two renames" else folders._exchange_at_once
+real = folders.replace
 def replace(source, final):
     real(source, final)
     if ".old-" in final.name:
         os.kill(os.getpid(), signal.SIGKILL)
-files._replace = replace
-remove = files._remove_tree
-files._remove_tree = lambda folder: os.kill(os.getpid(), signal.SIGKILL)
-with files.staged_folder(sys.argv[1], overwrite=True, marker="kind.json") as staging:
+folders.replace = replace
+remove = folders._remove_tree
+folders._remove_tree = lambda folder: os.kill(os.getpid(), signal.SIGKILL)
+with folders.staged_folder(sys.argv[1], overwrite=True, marker="kind.json") as staging:
     files.write_text(staging / "kind.json", "new")
 """
 
@@ -382,7 +388,7 @@ def test_kill_while_a_folder_is_replaced_loses_nothing(tmp_path: Path, exchange:
         assert (out / "kind.json").read_text() == "new"
         return
     assert not out.exists() and [n[:9] for n in names(tmp_path) if ".old-" in n] == [".out.old-"]
-    with pytest.raises(StorageError, match="exists already"), files.staged_folder(out, marker="kind.json"):
+    with pytest.raises(StorageError, match="exists already"), folders.staged_folder(out, marker="kind.json"):
         pytest.fail("must not be entered")
     assert (out / "kind.json").read_text() == "old"
 
@@ -392,28 +398,28 @@ def test_only_the_one_old_folder_of_that_name_is_put_back(tmp_path: Path) -> Non
         (tmp_path / name).mkdir()
     (tmp_path / ".out.old-1" / "a").write_text("x")
     before = names(tmp_path)
-    files.check_replaceable(tmp_path / "out", overwrite=False)  # two: nobody can say which
+    folders.check_replaceable(tmp_path / "out", overwrite=False)  # two: nobody can say which
     assert names(tmp_path) == before
     (tmp_path / ".out.old-2").rmdir()
     with pytest.raises(StorageError, match="exists already"):
-        files.check_replaceable(tmp_path / "out", overwrite=False)
+        folders.check_replaceable(tmp_path / "out", overwrite=False)
     assert names(tmp_path / "out") == ["a"]
 
 
 def test_errors_of_the_callers_own_files_pass_unchanged(tmp_path: Path) -> None:
     missing = tmp_path / "input.png"
-    for write in (files.staged_folder(tmp_path / "out"), files.atomic_write(tmp_path / "a.bin")):
+    for write in (folders.staged_folder(tmp_path / "out"), files.atomic_write(tmp_path / "a.bin")):
         with pytest.raises(FileNotFoundError) as caught, write:
             missing.read_bytes()
         assert not isinstance(caught.value, StorageError) and caught.value.filename == str(missing)
-    with pytest.raises(OSError, match="no picture") as plain, files.staged_folder(tmp_path / "out"):
+    with pytest.raises(OSError, match="no picture") as plain, folders.staged_folder(tmp_path / "out"):
         raise OSError("no picture")
     assert not isinstance(plain.value, StorageError)
-    with pytest.raises(StorageError) as told, files.staged_folder(tmp_path / "out") as staging:
+    with pytest.raises(StorageError) as told, folders.staged_folder(tmp_path / "out") as staging:
         (staging / "absent" / "a").write_text("x")
     assert told.value.code == "storage.not_writable"
     for number, code in ((errno.ENOSPC, "storage.disk_full"), (errno.EROFS, "storage.not_writable")):
-        with pytest.raises(StorageError) as told, files.staged_folder(tmp_path / "out"):
+        with pytest.raises(StorageError) as told, folders.staged_folder(tmp_path / "out"):
             raise OSError(number, os.strerror(number))
         assert told.value.code == code and str(tmp_path / "out") in told.value.message
     assert names(tmp_path) == []
@@ -429,7 +435,7 @@ def test_a_link_stays_and_its_target_is_written(tmp_path: Path, existing: bool) 
         link.symlink_to(target, target_is_directory=True)
     except OSError:
         pytest.skip("needs the right to make symbolic links")
-    with files.staged_folder(link, overwrite=existing) as staging:
+    with folders.staged_folder(link, overwrite=existing) as staging:
         assert staging.parent == target.parent
         files.write_text(staging / "a", "new")
     assert link.is_symlink() and (target / "a").read_text() == "new"
@@ -439,11 +445,11 @@ def test_a_link_stays_and_its_target_is_written(tmp_path: Path, existing: bool) 
 def test_a_file_or_the_top_of_the_disk_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("precious")
     for final in (tmp_path / "file", Path("/")):
-        with pytest.raises(StorageError) as caught, files.staged_folder(final, overwrite=True):
+        with pytest.raises(StorageError) as caught, folders.staged_folder(final, overwrite=True):
             pytest.fail("must not be entered")
         assert caught.value.code == "storage.not_a_folder"
     for final in (tmp_path / "file" / "out", tmp_path / ("n" * 300)):
-        with pytest.raises(StorageError) as caught, files.staged_folder(final):
+        with pytest.raises(StorageError) as caught, folders.staged_folder(final):
             pytest.fail("must not be entered")
         assert caught.value.code == "storage.not_writable"
     assert (tmp_path / "file").read_text() == "precious"
@@ -452,7 +458,7 @@ def test_a_file_or_the_top_of_the_disk_is_never_replaced(tmp_path: Path) -> None
 def test_the_working_folder_itself_can_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path / "out")
-    with files.staged_folder(".", overwrite=True) as staging:
+    with folders.staged_folder(".", overwrite=True) as staging:
         files.write_text(staging / "a", "new")
     assert names(tmp_path / "out") == ["a"]
 
@@ -460,12 +466,13 @@ def test_the_working_folder_itself_can_be_replaced(tmp_path: Path, monkeypatch: 
 def test_read_only_copies_are_made_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").write_text("x")
     (tmp_path / "a").chmod(0o444)
-    files.fsync_tree(tmp_path)
-    monkeypatch.setattr(files, "_WINDOWS", True)  # there the handle must be open for writing, folders have no fsync
-    files.fsync_tree(tmp_path)
+    folders.fsync_tree(tmp_path)
+    for module in (files, folders):
+        monkeypatch.setattr(module, "WINDOWS", True)  # there the handle must be open for writing, folders have no fsync
+    folders.fsync_tree(tmp_path)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o444
-    files._remove_tree(tmp_path / "absent")
-    files._remove_tree(tmp_path)
+    folders._remove_tree(tmp_path / "absent")
+    folders._remove_tree(tmp_path)
     assert not tmp_path.exists()
 
 
@@ -483,7 +490,8 @@ def test_a_virus_scanner_is_waited_for_on_windows_only(tmp_path: Path, monkeypat
     with pytest.raises(StorageError):
         files.write_text(tmp_path / "a", "x")
     refusals[0] = 2
-    monkeypatch.setattr(files, "_WINDOWS", True)
+    for module in (files, folders):
+        monkeypatch.setattr(module, "WINDOWS", True)
     files.write_text(tmp_path / "a", "x")
     assert refusals[0] == -1
     refusals[0] = 100
@@ -505,11 +513,11 @@ def test_rename_folder_refuses_a_place_that_is_taken(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     with pytest.raises(StorageError, match="exists already"):
-        files.rename_folder(tmp_path / "a", tmp_path / "b")
-    files.rename_folder(tmp_path / "a", tmp_path / "new/c")
+        folders.rename_folder(tmp_path / "a", tmp_path / "b")
+    folders.rename_folder(tmp_path / "a", tmp_path / "new/c")
     assert names(tmp_path) == ["b", "new"]
     with pytest.raises(StorageError) as caught:
-        files.rename_folder(tmp_path / "a", tmp_path / "d")
+        folders.rename_folder(tmp_path / "a", tmp_path / "d")
     assert caught.value.code == "storage.not_writable"
 
 

@@ -44,7 +44,7 @@ def lights(recordings: tuple[Path, ...], output: Path, base: Path | None, overwr
     from rakelight.calibration.rig_calibration import RigCalibration
     from rakelight.dataset.recording import Recording
     from rakelight.errors import CalibrationError
-    from rakelight.files import check_replaceable
+    from rakelight.folders import check_replaceable
     from rakelight.pipeline.calibrate import calibrate_from_recordings
 
     check_replaceable(output, overwrite=overwrite, marker=DOCUMENT)

@@ -52,7 +52,7 @@ def reconstruct(
     """
     from rakelight.calibration.rig_calibration import RigCalibration
     from rakelight.dataset.recording import Recording
-    from rakelight.files import check_replaceable
+    from rakelight.folders import check_replaceable
     from rakelight.pipeline import outputs
     from rakelight.pipeline.reconstruct import Settings
     from rakelight.pipeline.reconstruct import reconstruct as run

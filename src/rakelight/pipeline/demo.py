@@ -12,6 +12,7 @@ from rakelight import files as storage
 from rakelight.dataset.recording_import import import_recording
 from rakelight.dataset.writer import Dataset
 from rakelight.errors import DatasetError, StorageError
+from rakelight.folders import staged_folder
 from rakelight.pipeline import outputs
 from rakelight.pipeline.calibrate import calibrate_from_recordings
 from rakelight.pipeline.reconstruct import reconstruct
@@ -38,7 +39,7 @@ def run_demo(output: Path, *, progress: Callable[[str], None] = lambda step: Non
     output = Path(output)
     _check_nothing_added(output)
     with (
-        storage.staged_folder(output, overwrite=True, marker=MARK) as folder,
+        staged_folder(output, overwrite=True, marker=MARK) as folder,
         as_file(files("rakelight.examples") / "psbox") as source,
     ):
         progress("import photographs")

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rakelight import files
+from rakelight import files, folders
 from rakelight.dataset import images
 from rakelight.pipeline.contact_sheet import Panel, contact_sheet, map_panel
 from rakelight.pipeline.reconstruct import Reconstruction
@@ -43,12 +43,12 @@ def save(reconstruction: Reconstruction, folder: str | Path, *, overwrite: bool 
     ``flags.tiff`` holds the bits of :class:`Flag`. PNG pictures stand beside them, with ``normals_8bit.png`` and
     ``normals_16bit.png`` encoded as :func:`pseudo3d.encode_normals` says. Returns the final paths by name.
 
-    Raises :class:`StorageError` as :func:`files.staged_folder` does: only an earlier reconstruction is ever replaced.
+    Raises :class:`StorageError` as :func:`folders.staged_folder` does: only an earlier reconstruction is ever replaced.
     """
     folder = Path(folder)
     r = reconstruction
     floats = {"albedo": r.result.albedo, "confidence": r.result.confidence, **r.maps}
-    with files.staged_folder(folder, overwrite=overwrite, marker=REPORT) as staging, _Writers() as write:
+    with folders.staged_folder(folder, overwrite=overwrite, marker=REPORT) as staging, _Writers() as write:
         # Pictures are made here, one at a time (the kernels are parallel themselves), while threads encode and write.
         # The slowest goes first, the largest much later, so that their copies are not in memory together.
         write(images.write_png, staging / "normals_16bit.png", pseudo3d.encode_normals(r.result.normals, 16))

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 import rakelight
 from rakelight.calibration.rig_calibration import RigCalibration
-from rakelight.dataset.recording import Frame, Recording
+from rakelight.dataset.recording import Recording
 from rakelight.errors import InputError
 from rakelight.pipeline.light_stack import LightStack, load_light_stack
+from rakelight.pipeline.zone_frames import channel_sums
 from rakelight.reconstruction import integration, photometric, pseudo3d
 from rakelight.reconstruction.demosaic import demosaic
 from rakelight.reconstruction.lights import light_geometry
@@ -178,28 +179,6 @@ def _colour(recording: Recording, stack: LightStack, result: PhotometricResult) 
         grey = total.mean(axis=2, keepdims=True)
         return np.divide(total * result.albedo[..., None], grey, out=np.zeros_like(total), where=grey > 0)
     return None
-
-
-def channel_sums(recording: Recording, zones: list[int]) -> NDArray[np.float32]:
-    """Light of all zones together in each channel of a colour recording, dark subtracted: (H, W, 3) float32 DN.
-
-    Shading is the same in all channels, so their ratios are the albedo's, under whatever light model.
-    """
-    total = np.zeros(recording.frame_shape, np.float32)
-    for zone in zones:
-        total += mean_frame(recording, list(recording.shots("zone", zone)))
-    own = list(recording.shots("ambient")) or list(recording.shots("dark"))
-    if own:
-        total -= len(zones) * mean_frame(recording, own)
-    return np.maximum(total, 0, out=total)
-
-
-def mean_frame(recording: Recording, frames: list[Frame]) -> NDArray[np.float32]:
-    """Mean of the repeats of a shot, float32, read one at a time."""
-    total = recording.read(frames[0]).astype(np.float32)
-    for frame in frames[1:]:
-        total += recording.read(frame)
-    return total / np.float32(len(frames))
 
 
 def _report(

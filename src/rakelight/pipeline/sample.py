@@ -16,7 +16,8 @@ from rakelight.dataset.sample import SampleContent
 from rakelight.dataset.writer import Dataset
 from rakelight.errors import DatasetError
 from rakelight.pipeline.outputs import map_picture
-from rakelight.pipeline.reconstruct import Reconstruction, mean_frame
+from rakelight.pipeline.reconstruct import Reconstruction
+from rakelight.pipeline.zone_frames import mean_frame
 from rakelight.reconstruction import pseudo3d
 from rakelight.reconstruction.demosaic import demosaic
 from rakelight.reconstruction.lights import Light

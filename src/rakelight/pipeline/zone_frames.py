@@ -51,10 +51,10 @@ def background(
     CalibrationError
         ``calibration.size_mismatch``, ``calibration.format_mismatch``: a dark map of other frames.
     """
-    for role in ("ambient", "dark"):
-        if own := list(recording.shots(role)):
-            _check_exposure(recording, f"its {role} frames were", mean_exposure(own), warnings)
-            return Background(grey_mean(recording, own))
+    role, own = own_background(recording)
+    if own:
+        _check_exposure(recording, f"its {role} frames were", mean_exposure(own), warnings)
+        return Background(grey_mean(recording, own))
     if dark is None or is_colour(recording):
         return Background()
     height, width = recording.info.height, recording.info.width
@@ -68,6 +68,12 @@ def background(
         dark_format.check(frame_format(recording), str(recording.folder))
     _check_exposure(recording, "the dark map was", dark.exposure_us, warnings)
     return Background(dark.map, dark.scale)
+
+
+def own_background(recording: Recording) -> tuple[str, list[Frame]]:
+    """Role and frames of what a recording itself says lies below its zone frames: ``ambient``, else ``dark``, else none."""
+    ambient = list(recording.shots("ambient"))
+    return ("ambient", ambient) if ambient else ("dark", list(recording.shots("dark")))
 
 
 def _check_exposure(recording: Recording, what: str, exposure_us: float | None, warnings: list[str]) -> None:
@@ -138,3 +144,25 @@ def grey_mean(recording: Recording, frames: Iterable[Frame]) -> NDArray[Any]:
     if recording.full_scale is not None:
         total[clipped] = recording.full_scale
     return total if first.ndim == 3 or first.dtype == np.float32 else np.rint(total).astype(first.dtype)
+
+
+def channel_sums(recording: Recording, zones: list[int]) -> NDArray[np.float32]:
+    """Light of all zones together in each channel of a colour recording, dark subtracted: (H, W, 3) float32 DN.
+
+    Shading is the same in all channels, so their ratios are the albedo's, under whatever light model.
+    """
+    total = np.zeros(recording.frame_shape, np.float32)
+    for zone in zones:
+        total += mean_frame(recording, list(recording.shots("zone", zone)))
+    _role, own = own_background(recording)
+    if own:
+        total -= len(zones) * mean_frame(recording, own)
+    return np.maximum(total, 0, out=total)
+
+
+def mean_frame(recording: Recording, frames: list[Frame]) -> NDArray[np.float32]:
+    """Mean of the repeats of a shot, float32, read one at a time."""
+    total = recording.read(frames[0]).astype(np.float32)
+    for frame in frames[1:]:
+        total += recording.read(frame)
+    return total / np.float32(len(frames))

@@ -1,4 +1,4 @@
-"""``import rakelight`` and ``rakelight --help`` load no library that takes long (figures: benchmarks/startup.py)."""
+"""How rakelight starts: ``import rakelight`` and ``rakelight --help`` load no library that takes long (figures: benchmarks/startup.py)."""
 
 from __future__ import annotations
 
@@ -24,3 +24,17 @@ def test_start_loads_nothing_heavy(arguments: tuple[str, ...], tmp_path: Path) -
     assert not HEAVY & loaded
     if "--help" in arguments:
         assert "Usage: " in done.stdout
+
+
+def test_compiled_code_has_a_private_place_where_nothing_can_be_written() -> None:
+    script = """
+import os
+os.environ.pop("NUMBA_CACHE_DIR", None)
+os.access = lambda *_: False  # as for an account without a home that uses an installation of somebody else's
+import rakelight.reconstruction
+place = os.environ["NUMBA_CACHE_DIR"]
+assert os.path.isdir(place) and (os.name == "nt" or os.stat(place).st_mode & 0o77 == 0)
+print(place)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not Path(done.stdout.strip()).exists()  # removed at the end

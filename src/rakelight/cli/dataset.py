@@ -168,7 +168,10 @@ def show(ctx: click.Context, folder: Path, category: str | None, verify: bool, a
         table(
             f"{opened.info.name}: {len(listed)} sample(s)",
             ("sample", "modalities", "MB", "taken (UTC)"),
-            [(x["sample"], " ".join(x["modalities"]), f"{x['bytes'] / 1e6:.1f}", x["timestamp"]) for x in listed],  # type: ignore[arg-type,operator]
+            [
+                (x["sample"], " ".join(x["modalities"]), f"{x['bytes'] / 1e6:.1f}", _moment(x["timestamp"]))
+                for x in listed
+            ],  # type: ignore[arg-type,operator]
         )
         for name, texts in problems.items():
             for text in texts:
@@ -178,3 +181,9 @@ def show(ctx: click.Context, folder: Path, category: str | None, verify: bool, a
         warn(f"index: {text}; the samples are safe, and the next writer mends it" for text in index_problems)
     if problems:
         ctx.exit(DAMAGED)
+
+
+def _moment(timestamp: Any) -> str:
+    """YYYYMMDDhhmmss for people; 14 zeros say that the time of the capture is not known."""
+    t = str(timestamp)
+    return f"{t[:4]}-{t[4:6]}-{t[6:8]} {t[8:10]}:{t[10:12]}:{t[12:]}" if t.strip("0") else "unknown"

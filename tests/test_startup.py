@@ -1,4 +1,4 @@
-"""How rakelight starts: ``import rakelight`` and ``rakelight --help`` load no library that takes long (figures: benchmarks/startup.py)."""
+"""``import rakelight`` and ``rakelight --help`` load no library that takes long; compiled code has its place."""
 
 from __future__ import annotations
 

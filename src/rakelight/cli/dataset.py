@@ -139,7 +139,7 @@ def show(ctx: click.Context, folder: Path, category: str | None, verify: bool, a
 
     opened = Dataset.open(folder)
     problems: dict[str, list[str]] = {}
-    listed = []
+    listed: list[dict[str, Any]] = []
     for info in opened.samples(category):
         listed.append(
             {
@@ -171,7 +171,7 @@ def show(ctx: click.Context, folder: Path, category: str | None, verify: bool, a
             [
                 (x["sample"], " ".join(x["modalities"]), f"{x['bytes'] / 1e6:.1f}", _moment(x["timestamp"]))
                 for x in listed
-            ],  # type: ignore[arg-type,operator]
+            ],
         )
         for name, texts in problems.items():
             for text in texts:
@@ -183,7 +183,6 @@ def show(ctx: click.Context, folder: Path, category: str | None, verify: bool, a
         ctx.exit(DAMAGED)
 
 
-def _moment(timestamp: Any) -> str:
+def _moment(t: str) -> str:
     """YYYYMMDDhhmmss for people; 14 zeros say that the time of the capture is not known."""
-    t = str(timestamp)
     return f"{t[:4]}-{t[4:6]}-{t[6:8]} {t[8:10]}:{t[10:12]}:{t[12:]}" if t.strip("0") else "unknown"

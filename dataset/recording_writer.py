@@ -96,6 +96,13 @@ class RecordingWriter:
         self.frames.append(frame)
         return frame
 
+    def side_folder(self, name: str) -> Path:
+        """A folder beside the frames that appears together with the recording, for what is known besides them.
+
+        Nothing in it is part of the recording: not listed, not checked by its checksums.
+        """
+        return files.make_folder(self._folder / name)
+
     def _finish(self) -> None:
         if self._size is None:
             raise DatasetError(

@@ -57,6 +57,8 @@ class LazyGroup(SuggestingGroup):
             "Calibrate lights and flat field; show and verify calibrations.",
         ),
         "reconstruct": ("rakelight.cli.reconstruct:reconstruct", "Normals, albedo and pseudo-3D from a recording."),
+        "patterns": ("rakelight.cli.patterns:patterns", "Show or export what the projectors are told to show."),
+        "simulate": ("rakelight.cli.simulate:simulate", "Record parts and targets that are known to the micrometre."),
         "dataset": ("rakelight.cli.dataset:dataset", "Build a data set in the Real-IAD D³ format."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -83,8 +84,22 @@ def reconstruct(
         ("solved", f"{coverage['solved']:.2%} of the pixels"),
         ("of these", ", ".join(f"{what} {coverage[f'{what}_of_solved']:.2%}" for what in evidence)),
         ("median confidence", "–" if report["median_confidence"] is None else f"{report['median_confidence']:.4f}"),
+        *_truth_rows(report.get("truth")),
         ("seconds", f"{sum(seconds.values()):.2f}: " + ", ".join(f"{k} {v:.2f}" for k, v in seconds.items())),
     ]
     table(f"{opened.info.part_id} → {output}", ("what", "value"), rows)
     warn(report["warnings"])
     click.echo(f"look at {paths[outputs.SHEET]}")
+
+
+def _truth_rows(truth: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Errors against the truth that a simulated recording carries."""
+    named = (("error on the part", "part"), ("error on smooth areas", "smooth")) if truth else ()
+    return [
+        (
+            what,
+            f"mean {truth[key]['mean_deg']:.2f}°, median {truth[key]['median_deg']:.2f}°, 95 % {truth[key]['p95_deg']:.2f}°",
+        )
+        for what, key in named
+        if truth and truth[key]["mean_deg"] is not None
+    ]

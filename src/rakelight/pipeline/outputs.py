@@ -62,6 +62,8 @@ def save(reconstruction: Reconstruction, folder: str | Path, *, overwrite: bool 
         write(images.write_tiff, staging / "normals.tiff", r.result.normals)
         if r.colour is not None:
             write(images.write_tiff, staging / "albedo_rgb.tiff", r.colour)
+        if r.error_deg is not None:
+            write(images.write_tiff, staging / "normal_error_deg.tiff", r.error_deg)
         write.finish()
         files.write_json(staging / REPORT, r.report)
         names = sorted(path.name for path in staging.iterdir())
@@ -164,6 +166,7 @@ def sheet(reconstruction: Reconstruction) -> NDArray[np.uint8]:
             f"violet weak {coverage['weak_of_solved']:.1%}; black: not solvable",
         )
     )
+    panels += _truth_panels(r)
     footer = [
         f"{report['size'][0]}×{report['size'][1]} px, zones {', '.join(map(str, report['zones']))}, "
         f"{report['light_model']} lights, condition number {report['condition_number']:.2f}, "
@@ -179,6 +182,28 @@ def sheet(reconstruction: Reconstruction) -> NDArray[np.uint8]:
     return contact_sheet(
         panels, f"{title}: pseudo-3D from {lights} lights{shown}", footer, columns=min(_SHEET_LIGHTS, lights)
     )
+
+
+def _truth_panels(r: Reconstruction) -> list[Panel]:
+    """What a simulated recording adds: the true normals, how far the solved ones are from them, and the defect."""
+    if r.truth is None or r.error_deg is None:
+        return []
+    figures = r.report["truth"]
+    told = [
+        f"{name}: mean {f['mean_deg']:.2f}°, median {f['median_deg']:.2f}°"
+        for name, f in (("part", figures["part"]), ("smooth areas", figures["smooth"]))
+        if f["mean_deg"] is not None
+    ]
+    panels = [
+        Panel("True normals", pseudo3d.encode_normals(r.truth.normals, 8), "what the simulator knows"),
+        map_panel(
+            "Error of the normals", r.error_deg, cmap="inferno", unit="deg", limits=(0.0, 10.0), caption="; ".join(told)
+        ),
+    ]
+    if r.truth.defect.any():
+        shown = np.where(r.truth.defect, 255, np.where(r.truth.mask, 90, 0)).astype(np.uint8)
+        panels.append(Panel("True defect", shown, f"{figures['label']}, {figures['defect_share']:.2%} of the part"))
+    return panels
 
 
 def colour_picture(colour: NDArray[np.float32]) -> NDArray[np.uint8]:

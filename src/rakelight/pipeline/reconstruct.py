@@ -16,6 +16,7 @@ from rakelight.calibration.rig_calibration import RigCalibration
 from rakelight.dataset.recording import Recording
 from rakelight.errors import InputError
 from rakelight.pipeline.light_stack import LightStack, load_light_stack
+from rakelight.pipeline.truth import Truth, compare, load_truth
 from rakelight.pipeline.zone_frames import channel_sums
 from rakelight.reconstruction import integration, photometric, pseudo3d
 from rakelight.reconstruction.demosaic import demosaic
@@ -55,7 +56,8 @@ class Reconstruction:
 
     ``maps`` holds float32 (H, W): ``slope_p``, ``slope_q``, ``curvature`` (1/px), ``height`` (px, relative, not metric),
     ``relief`` (0–1) and, with four or more zones, ``gloss`` (units of albedo). ``colour`` is the albedo in R, G, B for
-    Bayer and colour recordings. ``report`` is plain data: provenance, coverage, warnings, timings.
+    Bayer and colour recordings. ``truth`` and ``error_deg`` (H, W), the angle to the true normal in degrees, are there
+    for simulated recordings that carry their truth. ``report`` is plain data: provenance, coverage, warnings, timings.
     """
 
     result: PhotometricResult
@@ -63,6 +65,8 @@ class Reconstruction:
     colour: NDArray[np.float32] | None
     stack: LightStack
     report: dict[str, Any] = field(default_factory=dict)
+    truth: Truth | None = None
+    error_deg: NDArray[np.float32] | None = None
 
 
 def reconstruct(
@@ -115,8 +119,12 @@ def reconstruct(
         maps["relief"] = pseudo3d.shaded_relief(result.normals, settings.relief_azimuth_deg, settings.relief_slant_deg)
     with step("albedo"):
         colour = _colour(recording, stack, result)
-    report = _report(recording, calibration, stack, result, settings) | {"seconds": seconds}
-    return Reconstruction(result, maps, colour, stack, report)
+    report = _report(recording, calibration, stack, result, settings)
+    truth, error = load_truth(recording), None
+    if truth is not None:
+        with step("compare with the truth"):
+            error, report["truth"] = compare(result.normals, truth)
+    return Reconstruction(result, maps, colour, stack, report | {"seconds": seconds}, truth, error)
 
 
 def solve_stack(stack: LightStack) -> PhotometricResult:

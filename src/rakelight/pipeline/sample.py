@@ -83,7 +83,7 @@ def make_sample(
             "ps": ps,
             "views": {f"RGBL{view:02d}": {"zone": light.zone} for view, light in sorted(views.items())}
             | {"RGBL05": {"zones": [light.zone for light in result.stack.lights]}},
-            "reconstruction": {k: v for k, v in result.report.items() if k != "seconds"},
+            "reconstruction": {k: v for k, v in result.report.items() if k not in ("seconds", "truth")},
         },
     )
 
@@ -126,12 +126,12 @@ def picture(recording: Recording, image: NDArray[Any]) -> NDArray[np.uint8]:
         values = np.asarray(demosaic(values, recording.bayer), np.float32)
     np.clip(values, 0, 1, out=values)
     if recording.info.linear:
-        values = _srgb(values)
+        values = to_srgb(values)
     eight = np.rint(values * 255).astype(np.uint8)
     return eight if eight.ndim == 3 else np.repeat(eight[..., None], 3, axis=2)
 
 
-def _srgb(linear: NDArray[np.float32]) -> NDArray[np.float32]:
+def to_srgb(linear: NDArray[np.float32]) -> NDArray[np.float32]:
     """sRGB opto-electronic transfer (IEC 61966-2-1) of values 0 to 1, by a table of 4096 steps."""
     steps = np.linspace(0, 1, 4097, dtype=np.float32)
     table = np.where(steps <= 0.0031308, 12.92 * steps, 1.055 * steps ** (1 / 2.4) - 0.055).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Procedural products with known geometry, one module each; `catalogue` lists them."""

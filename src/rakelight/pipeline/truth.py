@@ -1,0 +1,130 @@
+"""How far a reconstruction is from what is known: for simulated recordings, which carry their truth beside the frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rakelight import files
+from rakelight.dataset import images
+from rakelight.dataset.recording import Recording
+from rakelight.errors import DatasetError
+
+FOLDER = "truth"
+FILE_NAME = "truth.json"
+_MAX_JSON_BYTES = 8 << 20
+_SMOOTH_REACH_PX = 3  # smooth: the true normal changes little over that many pixels in each direction
+_SMOOTH_DEG = 10.0
+_COUNT = np.array([bin(k).count("1") for k in range(256)], np.uint8)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of a simulated recording.
+
+    Attributes
+    ----------
+    facts : dict
+        ``truth.json``.
+    normals : (H, W, 3) float32
+        Viewer frame.
+    mask, defect : (H, W) bool
+        The part, and the part of it that is defective.
+    lit : (H, W) uint8
+        How many light zones reach the surface.
+    """
+
+    facts: dict[str, Any]
+    normals: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    defect: NDArray[np.bool_]
+    lit: NDArray[np.uint8]
+
+
+def load_truth(recording: Recording) -> Truth | None:
+    """The truth beside a simulated recording, None if there is none.
+
+    Raises :class:`DatasetError` when a file of it is missing, changed or of another size than the frames.
+    """
+    folder = recording.folder / FOLDER
+    if not recording.info.simulated or not (folder / FILE_NAME).is_file():
+        return None
+    facts: dict[str, Any] = files.read_json(folder / FILE_NAME, error=DatasetError, max_bytes=_MAX_JSON_BYTES)
+    expected = facts.get("sha256", {}) if isinstance(facts, dict) else {}
+    shape = (recording.info.height, recording.info.width)
+    return Truth(
+        facts,
+        _read(folder / "normals.tiff", expected, (*shape, 3)),
+        _read(folder / "mask.png", expected, shape) > 0,
+        _read(folder / "defect_mask.png", expected, shape) > 0,
+        _COUNT[_read(folder / "zones_lit.png", expected, shape)],
+    )
+
+
+def _read(path: Path, expected: dict[str, str], shape: tuple[int, ...]) -> NDArray[Any]:
+    data = images.read_file(path)
+    image = images.read_image(path, data=data)
+    if files.sha256_bytes(data) != expected.get(path.name) or image.shape != shape:
+        raise DatasetError(
+            f"{path} is not what the simulator wrote ({image.shape}; its checksum or size differs from {FILE_NAME})",
+            hint="simulate the part again, or delete the folder truth/ to reconstruct without it",
+            code="truth.changed",
+        )
+    return image
+
+
+def normal_error_deg(normals: NDArray[np.float32], truth: Truth) -> NDArray[np.float32]:
+    """Angle between solved and true normals (H, W) float32 in degrees; NaN off the part and where nothing was solved."""
+    out = np.full(truth.mask.shape, np.nan, np.float32)
+    for first in range(0, len(out), 256):  # by rows, so that memory stays flat
+        rows = slice(first, first + 256)
+        # 2·asin(|n − n'|/2): exact for small angles, unlike the arc cosine of a product in float32
+        apart = np.linalg.norm(normals[rows] - truth.normals[rows], axis=-1)
+        angle = np.degrees(2 * np.arcsin(np.minimum(apart / 2, 1)))
+        out[rows] = np.where(truth.mask[rows], angle, np.nan)
+    return out
+
+
+def smooth_areas(truth: Truth) -> NDArray[np.bool_]:
+    """(H, W): pixels of the part around which the true normal turns by less than 10° over 3 px, edges of it left out.
+
+    Of these only those that at least three zones light: there a pixel shows one facet and photometric stereo can solve it.
+    """
+    size = 2 * _SMOOTH_REACH_PX + 1
+    kernel = np.ones((size, size), np.uint8)
+    inside = cv2.erode(truth.mask.astype(np.uint8), kernel, borderValue=0) > 0
+    limit = 2 * np.sin(np.radians(_SMOOTH_DEG) / 2)
+    for channel in range(3):
+        n = np.ascontiguousarray(truth.normals[..., channel])
+        inside &= cv2.dilate(n, kernel) - cv2.erode(n, kernel) < limit
+    lit = cv2.erode((truth.lit >= 3).astype(np.uint8), kernel, borderValue=0) > 0
+    return np.asarray(inside & lit)
+
+
+def compare(normals: NDArray[np.float32], truth: Truth) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """The error map in degrees and its figures: mean, median, 95th percentile of the part and of its smooth areas."""
+    error = normal_error_deg(normals, truth)
+    return error, {
+        "part": _figures(error[truth.mask]),
+        "smooth": _figures(error[smooth_areas(truth)]),
+        "label": truth.facts.get("label"),
+        "defect_share": truth.facts.get("defect_share"),
+    }
+
+
+def _figures(error: NDArray[np.float32]) -> dict[str, Any]:
+    known = error[np.isfinite(error)]
+    if not known.size:
+        return {"pixels": int(error.size), "solved": 0.0, "mean_deg": None, "median_deg": None, "p95_deg": None}
+    return {
+        "pixels": int(error.size),
+        "solved": round(known.size / error.size, 5),
+        "mean_deg": round(float(known.mean()), 4),
+        "median_deg": round(float(np.median(known)), 4),
+        "p95_deg": round(float(np.percentile(known, 95)), 4),
+    }

@@ -3,3 +3,7 @@
 Its projection and shading are its own code, so that it can prove reconstruction and calibration wrong; of them it takes
 only pattern sets (what a projector is told to show) and the file format of a RigCalibration (how the truth is written).
 """
+
+from rakelight.compiled import prepare
+
+prepare(__file__)

@@ -20,20 +20,24 @@ def test_demo_from_photographs_to_sample(tmp_path: Path) -> None:
     steps: list[str] = []
     demo = run_demo(tmp_path / "out", progress=steps.append)
     assert all(path.exists() for path in demo.paths.values()), demo.paths
-    assert steps[0] == "import photographs" and steps[-1] == "commit the sample"
+    assert steps[0] == "import photographs" and steps[-1] == "compare with the truth"
     assert demo.figures["lights"] == 12 and demo.figures["solved"] > 0.45
     assert demo.figures["sphere_spread_deg"]["mean"] < 2
     assert any("12 light directions" in sentence for sentence in demo.story)
     recordings = [Recording.open(folder) for folder in sorted(demo.paths["recordings"].iterdir())]
-    assert len(recordings) == 3 and not any(problem for r in recordings for problem in verify(r))
+    assert len(recordings) == 4 and not any(problem for r in recordings for problem in verify(r))
     assert RigCalibration.verify(demo.paths["calibration"]) == []
     dataset = Dataset.open(tmp_path / "out" / "dataset")
     samples = list(dataset.samples())
     kept = list((dataset.root / "calibration").iterdir())
-    assert len(kept) == 1 and RigCalibration.verify(kept[0]) == []
-    capture = json.loads((dataset.root / samples[0].key.extras_folder / "capture.json").read_text())
-    assert capture["reconstruction"]["calibration"]["content_sha256"].startswith(kept[0].name)
-    assert [dataset.verify_sample(s) for s in samples] == [[]]
+    assert len(kept) == len(samples) == 2 and not any(RigCalibration.verify(k) for k in kept)
+    captures = [json.loads((dataset.root / s.key.extras_folder / "capture.json").read_text()) for s in samples]
+    used = {c["reconstruction"]["calibration"]["content_sha256"][:12] for c in captures}
+    assert used == {k.name[:12] for k in kept}
+    assert [c["simulated"] for c in captures] == [False, True] and "truth" not in captures[1]["reconstruction"]
+    assert [dataset.verify_sample(s) for s in samples] == [[], []]
+    assert str(samples[1].key) == "knob_cap/NG/scratch/S0001"
+    assert demo.figures["simulated"]["truth"]["smooth"]["mean_deg"] < 2
     assert {f"RGBL{n:02d}" for n in range(1, 6)} <= set(samples[0].modalities)
     report = json.loads((tmp_path / "out" / "pseudo3d" / "reconstruction.json").read_text())
     assert any("flat field" in warning for warning in report["warnings"])

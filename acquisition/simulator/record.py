@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rakelight.acquisition.simulator.caster import NOTHING
-from rakelight.acquisition.simulator.rig import MIN_HEIGHT, MIN_WIDTH, REFERENCE_MM, Rig, reference_rig
+from rakelight.acquisition.simulator.rig import REFERENCE_MM, Rig
 from rakelight.acquisition.simulator.scene import Lit, Scene
 from rakelight.acquisition.simulator.solid import Part
 from rakelight.dataset.recording import Description, Shot
@@ -45,11 +45,10 @@ def matte_exposures(rig: Rig, albedo: float, height_mm: float = 0.0) -> Exposure
 def set_exposures(part: Part, rig: Rig) -> Exposures:
     """The exposures that a technician sets on a golden part: 99 % of its photosites stay below 75 % of full well.
 
-    Under every zone, under all together, and under a projector that shows white. Made from a small picture of ``part``
-    in the middle of the table: the same for all specimens, sizes and seeds, so that it tells nothing of a defect.
+    Under every zone, under all together, and under a projector that shows white, with ``part`` in the middle of the
+    table. To be set once for a product, so that the exposure tells nothing of a specimen or its defect.
     """
-    small = replace(rig, camera=reference_rig(MIN_WIDTH, MIN_HEIGHT, pixel_format=rig.sensor.pixel_format).camera)
-    scene = Scene(part, small, samples=1)
+    scene = Scene(part, rig, samples=1)
     shown = (scene.surface.body > 0) & (scene.surface.body < NOTHING)
 
     def peak(rate: NDArray[np.float32]) -> float:

@@ -52,8 +52,6 @@ class Specimen:
     pose : Pose
     target : str
         As recordings name it: ``part``, ``charuco``, ``chrome_sphere`` …
-    golden : Part or None
-        The product's specimen 0, on which exposures are set; None for targets.
     height_mm : float
         Nominal height, for the white plane.
     facts : dict
@@ -67,7 +65,6 @@ class Specimen:
     defect: Defect | None
     pose: Pose
     target: str
-    golden: Part | None
     height_mm: float
     facts: dict[str, Any]
 
@@ -93,14 +90,13 @@ def make_specimen(name: str, seed: int, defect: str | None = None, pose: Pose | 
         return product.build(generator(name, seed, Stream.SPECIMEN), missing)
 
     part, flaw, flawless = build(), None, None
-    golden = product.build(generator(name, 0, Stream.SPECIMEN), frozenset())
     if defect is not None:
         flawless = part
         part, flaw = apply_defect(part, defect, generator(name, seed, Stream.DEFECT), rebuild=build)
     if pose is None:
         shifts = generator(name, seed, Stream.POSE).uniform(-1, 1, 3) * (_SHIFT_MM, _SHIFT_MM, _TURN_DEG)
         pose = Pose(*(round(float(s), 4) for s in shifts))
-    return Specimen(name, seed, part, flawless, flaw, pose, "part", golden, product.height_mm, {})
+    return Specimen(name, seed, part, flawless, flaw, pose, "part", product.height_mm, {})
 
 
 def _target(name: str, seed: int, defect: str | None, pose: Pose | None) -> Specimen:
@@ -114,7 +110,7 @@ def _target(name: str, seed: int, defect: str | None, pose: Pose | None) -> Spec
     part = kind.build(generator(name, seed, Stream.SPECIMEN))
     pose = pose or kind.default_pose(generator(name, seed, Stream.POSE))
     height = float(part.extent_mm[1][2])
-    return Specimen(name, seed, part, None, None, pose, kind.recording_target, None, height, kind.facts)
+    return Specimen(name, seed, part, None, None, pose, kind.recording_target, height, kind.facts)
 
 
 def unknown_part(name: str) -> InputError:

@@ -107,9 +107,7 @@ def _simulated(folder: Path, dataset: Dataset, progress: Callable[[str], None]) 
     recording, calibration = Recording.open(where), RigCalibration.load(where / "truth" / "calibration")
     result = reconstruct(recording, calibration, progress=progress)
     outputs.save(result, folder / "simulated")
-    content = make_sample(
-        recording, result, category=SIMULATED, label=DEFECT, mask=where / "truth" / "defect_mask.png"
-    )
+    content = make_sample(recording, result, category=SIMULATED, label=DEFECT, mask=where / "truth" / "defect_mask.png")
     with dataset.writer() as writer:
         keep_calibration(dataset, calibration)
         sample = writer.commit(content)

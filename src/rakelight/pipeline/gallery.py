@@ -18,7 +18,7 @@ from rakelight.acquisition.simulator.specimen import Specimen, make_specimen
 from rakelight.dataset import images
 from rakelight.pipeline.contact_sheet import Panel, contact_sheet
 from rakelight.pipeline.sample import to_srgb
-from rakelight.pipeline.simulate import fitting_defects
+from rakelight.pipeline.simulate import fitting_defects, product_exposures
 from rakelight.reconstruction import pseudo3d
 from rakelight.reconstruction.demosaic import demosaic
 
@@ -64,7 +64,7 @@ def draw_gallery(path: str | Path, *, progress: Callable[..., None] = lambda *_:
 
 def _row(product: Product, step: Callable[[], None]) -> list[Panel]:
     rig = reference_rig()
-    times = record.set_exposures(make_specimen(product.name, 0).part, rig)
+    times = product_exposures(product.name)
     good = make_specimen(product.name, _SEED, pose=Pose())
     size = max(product.length_mm, product.width_mm) * 1.15
     caption = f"{product.material}; {product.length_mm:g}×{product.width_mm:g}×{product.height_mm:g} mm"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rakelight import files
 from rakelight.acquisition.simulator import memory, record, truth
 from rakelight.acquisition.simulator.defects import KINDS
 from rakelight.acquisition.simulator.products.catalogue import PRODUCTS
-from rakelight.acquisition.simulator.rig import Rig, reference_rig
+from rakelight.acquisition.simulator.rig import MIN_WIDTH, Rig, reference_rig
 from rakelight.acquisition.simulator.scene import Scene, default_samples
 from rakelight.acquisition.simulator.solid import Pose
 from rakelight.acquisition.simulator.specimen import Specimen, Stream, generator, make_specimen
@@ -120,7 +121,7 @@ def simulate(
         progress("calibrating the rig")
         calibration = truth.rig_calibration(rig, white_height_mm=white_height_mm(specimen))
     progress("casting rays")
-    times = _exposures(specimen, rig)
+    times = _exposures(specimen, rig, settings)
     frames = record.plan(rig, times, settings.pattern_set)
     description = record.describe(
         rig,
@@ -149,9 +150,16 @@ def white_height_mm(specimen: Specimen) -> float:
     return round(specimen.height_mm / 2, 2) if specimen.target == "part" else 0.0
 
 
-def _exposures(specimen: Specimen, rig: Rig) -> record.Exposures:
-    if specimen.golden is not None:
-        return record.set_exposures(specimen.golden, rig)
+@lru_cache(maxsize=64)
+def product_exposures(name: str, pixel_format: str = "BayerRG12", gamma: float = 1.0) -> record.Exposures:
+    """Set once for a product, on its specimen 0."""
+    rig = reference_rig(MIN_WIDTH, pixel_format=pixel_format, gamma=gamma)
+    return record.set_exposures(make_specimen(name, 0).part, rig)
+
+
+def _exposures(specimen: Specimen, rig: Rig, settings: Settings) -> record.Exposures:
+    if specimen.target == "part":
+        return product_exposures(specimen.name, settings.pixel_format, settings.gamma)
     return record.matte_exposures(rig, TARGET_ALBEDO, specimen.height_mm)
 
 
@@ -250,7 +258,7 @@ def fitting_defects(name: str) -> tuple[str, ...]:
 def _label(k: int, fitting: Sequence[str], name: str, wanted: Sequence[str]) -> str | None:
     for kind in wanted:
         if kind not in KINDS:
-            raise InputError(f"defect {kind!r} is not known; known: {', '.join(KINDS)}", code="simulate.defect_unknown")
+            raise InputError(f"defect {kind!r} is not known; known: {', '.join(KINDS)}", code="simulate.unknown_defect")
     if wanted and not fitting:
         raise InputError(
             f"none of the defects {', '.join(wanted)} fits {name}; these do: {', '.join(fitting_defects(name))}",

@@ -24,8 +24,9 @@ from rakelight.reconstruction.demosaic import demosaic
 
 Rgb = NDArray[np.uint8]
 
-_WIDTH, _HEIGHT = 480, 360  # px of a picture
-_CLOSE = 4.0  # a close-up shows that many times the defect's length
+_WIDTH, _HEIGHT = 480, 270  # px of a picture
+_CLOSE = 4.0  # a close-up is that many times as wide as the defect is long
+_BRIGHTER = 1.3  # than albedo 1 = white, as a photographer would print it
 _LEAST_MM = 2.5
 _SEED = 2
 
@@ -47,7 +48,7 @@ def draw_gallery(path: str | Path, *, progress: Callable[..., None] = lambda *_:
 
     for product in PRODUCTS.values():
         row = _row(product, step)
-        blank = Panel("", np.full((_HEIGHT, _WIDTH), 30, np.uint8))
+        blank = Panel("", np.full((2 * _HEIGHT, _WIDTH), 30, np.uint8))
         panels += row + [blank] * (columns - len(row))
     sheet = contact_sheet(
         panels,
@@ -57,7 +58,7 @@ def draw_gallery(path: str | Path, *, progress: Callable[..., None] = lambda *_:
             "Colour and relief are of one specimen a product; the first column shows it flawless.",
         ],
         columns=columns,
-        panel_width=300,
+        panel_width=340,
     )
     images.write_png(path, sheet)
 
@@ -66,24 +67,34 @@ def _row(product: Product, step: Callable[[], None]) -> list[Panel]:
     rig = reference_rig()
     times = product_exposures(product.name)
     good = make_specimen(product.name, _SEED, pose=Pose())
-    size = max(product.length_mm, product.width_mm) * 1.15
+    whole = (0.0, 0.0, product.height_mm / 2), max(product.length_mm, product.width_mm * _WIDTH / _HEIGHT) * 1.1
     caption = f"{product.material}; {product.length_mm:g}×{product.width_mm:g}×{product.height_mm:g} mm"
     step()
-    panels = [Panel(product.name, _picture(good.part, rig, (0.0, 0.0, product.height_mm / 2), size, times), caption)]
+    panels = [Panel(product.name, _picture(good.part, rig, *whole, times), caption)]
     for kind in fitting_defects(product.name):
         step()
         bad = make_specimen(product.name, _SEED, kind, pose=Pose())
-        panels.append(_defect_panel(bad, rig, times))
+        panels.append(_defect_panel(bad, rig, whole, times))
     return panels
 
 
-def _defect_panel(bad: Specimen, rig: Rig, times: record.Exposures) -> Panel:
+def _defect_panel(
+    bad: Specimen, rig: Rig, whole: tuple[tuple[float, float, float], float], times: record.Exposures
+) -> Panel:
+    """A close-up; the whole part where a feature is missing, since one must see what is not there."""
     assert bad.defect is not None
     length = max(*bad.defect.size_mm)
-    picture = _picture(bad.part, rig, bad.defect.centre_mm, max(_CLOSE * length, _LEAST_MM), times)
+    close = bad.defect.centre_mm, min(max(_CLOSE * length, _LEAST_MM), whole[1])
+    picture = _picture(bad.part, rig, *(whole if bad.defect.feature else close), times)
     relief = f"{bad.defect.relief_um:+.0f} µm" if bad.defect.relief_um else ""
     contrast = f"{bad.defect.contrast:+.0%}" if bad.defect.contrast else ""
-    facts = [f"{length:.2g} mm", relief, contrast, f"{bad.defect.area_share:.1%} of the part"]
+    missing = bad.defect.feature or ""
+    facts = [
+        missing or f"{length:.2g} mm",
+        "" if missing else relief,
+        contrast,
+        f"{bad.defect.area_share:.1%} of the part",
+    ]
     return Panel(bad.defect.kind, picture, ", ".join(f for f in facts if f))
 
 
@@ -94,8 +105,12 @@ def _picture(
     scene = Scene(part, replace(rig, camera=_macro(rig, centre_mm, size_mm)), samples=2)
     zones = dict.fromkeys((light.zone for light in rig.lights), 1.0)
     raw = scene.frame(Lit(zones), times.all_zones_us, seed=_SEED)
-    linear = (raw.astype(np.float32) - rig.sensor.black_dn) / (rig.sensor.full_scale - rig.sensor.black_dn)
-    colour = np.asarray(demosaic(np.clip(linear, 0, 1), "RG"), np.float32) / np.array(rig.sensor.response, np.float32)
+    electrons = np.clip((raw.astype(np.float32) - rig.sensor.black_dn) / rig.sensor.dn_per_e, 0, None)
+    level = sum(light.strength for light in rig.lights) * np.cos(np.radians(45))  # a white level surface has albedo 1
+    albedo = electrons * (_BRIGHTER / (rig.electrons_per_us * times.all_zones_us * level))
+    colour = np.asarray(demosaic(albedo.astype(np.float32), "RG"), np.float32) / np.array(
+        rig.sensor.response, np.float32
+    )
     shaded = pseudo3d.shaded_relief(scene.surface.normals, 135.0, 65.0)
     grey = np.rint(255 * np.clip(shaded, 0, 1)).astype(np.uint8)
     above = np.rint(255 * to_srgb(np.clip(colour, 0, 1))).astype(np.uint8)

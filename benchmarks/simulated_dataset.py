@@ -32,7 +32,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for number, name in enumerate(PRODUCTS):
             count = each + (number < more)
-            result = simulate_batch([name], Path(folder) / name, count, defects=KINDS, settings=Settings(arguments.width))
+            result = simulate_batch(
+                [name], Path(folder) / name, count, defects=KINDS, settings=Settings(arguments.width)
+            )
             seconds += result["seconds"]
             rows += result["recordings"]
         sample = Recording.open(Path(folder) / "knob_cap" / "knob_cap-0000")

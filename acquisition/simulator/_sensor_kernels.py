@@ -171,7 +171,8 @@ def read_out(
                     state += np.uint64(_GOLDEN)
                     product *= _uniform(_mix(state))
                     count += np.float32(1.0)
-                signal = count + np.float32(read_noise) * z
+                # In the dark (floor 1) the loop does not run at all: no photon, not −1.
+                signal = max(count, np.float32(0.0)) + np.float32(read_noise) * z
             else:
                 # One normal number for the sum of shot and read noise; the skewness is the shot noise's.
                 spread = math.sqrt(mean + np.float32(read_noise * read_noise))

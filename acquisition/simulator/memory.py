@@ -21,7 +21,12 @@ def needed_bytes(width: int, height: int, samples: int, projectors: int) -> int:
     """What a scene of this size takes at its peak, by arithmetic."""
     pixels, points = width * height, width * height * samples * samples
     kept = max(points * _PROJECTION, min(projectors * points * _PROJECTION, KEPT_BYTES))
-    return points * _POINT + kept + pixels * _PIXEL
+    return points * _POINT + kept + pixels * _pixel_bytes(samples)
+
+
+def _pixel_bytes(samples: int) -> int:
+    """With one point a pixel, the surface on points is that on pixel centres, and is counted as the former."""
+    return _PIXEL - _POINT if samples == 1 else _PIXEL
 
 
 def check_memory(width: int, height: int, samples: int, projectors: int, available: int | None) -> None:
@@ -30,10 +35,11 @@ def check_memory(width: int, height: int, samples: int, projectors: int, availab
     if available is None or needed <= available:
         return
     pixels, points = width * height / 1e6, width * height * samples * samples / 1e6
-    kept = (needed - width * height * (samples * samples * _POINT + _PIXEL)) / 1e9
+    kept = (needed - width * height * (samples * samples * _POINT + _pixel_bytes(samples))) / 1e9
     raise InputError(
         f"{width}×{height} px with {samples}×{samples} points a pixel need {needed / 1e9:.1f} GB: {points:.1f} M points × "
-        f"{_POINT} B + projector maps of {kept:.1f} GB + {pixels:.1f} M pixels × {_PIXEL} B; {available / 1e9:.1f} GB are free",
+        f"{_POINT} B + projector maps of {kept:.1f} GB + {pixels:.1f} M pixels × {_pixel_bytes(samples)} B; "
+        f"{available / 1e9:.1f} GB are free",
         hint="choose a smaller --size or --samples 1, or close other programs",
         code="simulate.memory",
     )

@@ -49,6 +49,11 @@ class Lit:
     pattern: Pattern | None = None
     room: bool = True
 
+    def __post_init__(self) -> None:
+        if (self.projector is None) != (self.pattern is None):
+            shown = f"projector {self.projector}" if self.projector is not None else "a pattern"
+            raise InputError(f"{shown} alone; a projector and its pattern go together", code="simulate.projector")
+
 
 @dataclass(frozen=True, eq=False)
 class Surface:
@@ -130,7 +135,7 @@ class Scene:
     def _check_height(self, meshes: Sequence[Mesh]) -> None:
         low = np.min([m.vertices.min(axis=0) for m in meshes], axis=0)
         high = np.max([m.vertices.max(axis=0) for m in meshes], axis=0)
-        if high[2] > 0.5 * self.rig.table_mm or low[2] < -0.05:
+        if not (high[2] <= 0.5 * self.rig.table_mm and low[2] >= -0.05):  # so that NaN is refused too
             raise InputError(
                 f"the part reaches from {low[2]:.2f} to {high[2]:.2f} mm above the table; "
                 f"allowed: 0 to {0.5 * self.rig.table_mm:.0f} mm",
@@ -140,7 +145,7 @@ class Scene:
 
     def check_view(self) -> None:
         """Refuse a pose that puts most of the part outside the picture: :class:`InputError`, ``simulate.pose``."""
-        if (share := self._share_in_view(self._meshes)) < 0.5:
+        if not (share := self._share_in_view(self._meshes)) >= 0.5:  # so that NaN is refused too
             half_x, half_y = (s * self.rig.pitch_mm / 2 for s in (self.rig.camera.width, self.rig.camera.height))
             raise InputError(
                 f"pose x {self.pose.x_mm:g} mm, y {self.pose.y_mm:g} mm, {self.pose.angle_deg:g}° puts "
@@ -295,16 +300,15 @@ class Scene:
             self._projections.move_to_end(direction)
             return self._projections[direction]
         source, points = self._projector(direction), self._points
+        kept = points.body.size * (8 + 4 * len(self.rig.sensor.channels))
+        while self._projections and (len(self._projections) + 1) * kept > KEPT_BYTES:
+            self._projections.popitem(last=False)
         column, row = (np.empty(points.body.shape, np.float32) for _ in range(2))
         blocked = np.zeros(points.body.shape, np.bool_)
         centre, size = source.centre_mm, np.array([source.lens.width, source.lens.height])
         kernels.project(points.xyz, centre, source.rotation, source.lens.numbers, size, column, row, blocked)
-        maps = (column, row, self._irradiate(centre, source.strength, blocked))
-        kept = sum(m.nbytes for m in maps)
-        while self._projections and (len(self._projections) + 1) * kept > KEPT_BYTES:
-            self._projections.popitem(last=False)
-        self._projections[direction] = maps
-        return maps
+        self._projections[direction] = (column, row, self._irradiate(centre, source.strength, blocked))
+        return self._projections[direction]
 
     def pattern_rate(self, direction: int, pattern: Pattern) -> Float32Map:
         """Electrons per µs of a projector that shows ``pattern``, (H, W), without ambient light."""

@@ -18,9 +18,9 @@ FEATURES: tuple[str, ...] = ()
 def build(rng: np.random.Generator, missing: Collection[str] = frozenset()) -> Part:
     """20 × 20 × 8 mm, hollow, with a thick rim; the whole is warped by waves of 14 mm and more, 0.06 mm rms."""
     rim, height = sized(rng, 9.9), sized(rng, 7.95)
-    clay = Material(tinted(rng, (0.46, 0.20, 0.13)), (0.03, 0.03, 0.03), 0.85)
-    clay = clay.textured(Mottle(value_noise(rng, 5.0, octaves=2), (0.06, 0.08, 0.09)))
-    clay = clay.textured(Mottle(value_noise(rng, 0.5, octaves=3), (0.05, 0.06, 0.06)))
+    clay = Material(tinted(rng, (0.36, 0.22, 0.15)), (0.02, 0.02, 0.02), 0.95)
+    clay = clay.textured(Mottle(value_noise(rng, 5.0, octaves=2), (0.10, 0.12, 0.13)))
+    clay = clay.textured(Mottle(value_noise(rng, 0.35, octaves=3), (0.09, 0.10, 0.10)))
     waves = random_waves(rng, 0.06, 14.0, height)
 
     pot = revolve(

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from rakelight.dataset.recording import Recording
-from rakelight.pipeline.simulate import KINDS, PRODUCTS, Settings, simulate_batch
+from rakelight.pipeline.simulate import KINDS, PRODUCTS, Settings
+from rakelight.pipeline.simulate_batch import simulate_batch
 
 BAR_S = 600.0
 

@@ -113,7 +113,7 @@ _GOLDEN = 0x9E3779B97F4A7C15
 
 @njit(parallel=True, cache=True, fastmath=True)
 def photo_response(seed: int, sigma: float, out: Array) -> None:
-    """1 + sigma · standard normal numbers into out (H, W) float32; the same for the same seed on every machine."""
+    """1 + sigma · standard normal numbers into out (H, W) float32; the same for the same seed (to rounding)."""
     height, width = out.shape
     for v in prange(height):
         state = _mix(np.uint64(seed) * np.uint64(_GOLDEN) + np.uint64(v) + np.uint64(1))
@@ -144,18 +144,18 @@ def read_out(
     """Expected electrons (H, W) → raw values (H, W): PRNU, shot noise, full well, read noise, gain, black level, rounding.
 
     Shot noise is Poisson: drawn exactly below 12 e⁻, above from a normal number z with Poisson's skewness,
-    m + √m·z + (z² − 1)/6 (Cornish & Fisher's expansion, first terms). ``seed`` and the row decide the numbers.
+    m + √m·z + (z² − 1)/6 (Cornish & Fisher's expansion, first terms). ``seed`` and the place decide the numbers: a photosite
+    that gets other light changes no other one's noise.
     """
     height, width = out.shape
     for v in prange(height):
-        state = _mix(_mix(np.uint64(seed) + np.uint64(0x5851F42D4C957F2D)) + np.uint64(v))
+        row = _mix(_mix(np.uint64(seed) + np.uint64(0x5851F42D4C957F2D)) + np.uint64(v))
         second = 0.0
         for u in range(width):
+            place = row + np.uint64(_GOLDEN) * np.uint64(u + 1)
             if (u & 1) == 0:  # Box and Muller 1958: two normal numbers for two photosites
-                state += np.uint64(_GOLDEN)
-                a = _mix(state)
-                state += np.uint64(_GOLDEN)
-                b = _mix(state)
+                a = _mix(place)
+                b = _mix(place + np.uint64(_GOLDEN))
                 radius = math.sqrt(np.float32(-2.0) * math.log(_uniform(a)))
                 angle = np.float32(2.0 * math.pi) * _uniform(b)
                 z = radius * math.cos(angle)
@@ -166,6 +166,7 @@ def read_out(
             if mean < np.float32(12.0):
                 # Knuth's product of uniforms; read noise takes the normal number.
                 floor = math.exp(-mean)
+                state = _mix(place ^ np.uint64(0xD1B54A32D192ED03))
                 product, count = np.float32(1.0), np.float32(-1.0)
                 while product > floor:
                     state += np.uint64(_GOLDEN)

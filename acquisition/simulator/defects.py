@@ -36,20 +36,16 @@ FEATURE_CELLS = 320
 class _Kind:
     plan: Callable[[Generator], Plan]
     shares: tuple[float, float]
-    visible: tuple[bool, bool, bool]  # rgb, pseudo3d, xyz
 
 
-# What can be seen of a kind. A stain has no relief. Dents and deformations are smooth: under the even light of the
-# colour image they change the brightness by less than noise and texture do, while normals and heights show them. All
-# others change colour or cast shadows, and have slopes of 30° and more, or are tens of micrometres high with an edge.
 _KINDS = {
-    "scratch": _Kind(lines.scratch, (0.0035, 0.010), (True, True, True)),
-    "dent": _Kind(forms.dent, (0.005, 0.029), (False, True, True)),
-    "pit": _Kind(forms.pit, (0.0035, 0.010), (True, True, True)),
-    "crack": _Kind(lines.crack, (0.0035, 0.009), (True, True, True)),
-    "deformation": _Kind(forms.deformation, (0.024, 0.029), (False, True, True)),
-    "contamination": _Kind(lines.contamination, (0.0035, 0.015), (True, True, True)),
-    "stain": _Kind(forms.stain, (0.006, 0.028), (True, False, False)),
+    "scratch": _Kind(lines.scratch, (0.0035, 0.010)),
+    "dent": _Kind(forms.dent, (0.005, 0.029)),
+    "pit": _Kind(forms.pit, (0.0035, 0.010)),
+    "crack": _Kind(lines.crack, (0.0035, 0.009)),
+    "deformation": _Kind(forms.deformation, (0.024, 0.029)),
+    "contamination": _Kind(lines.contamination, (0.0035, 0.015)),
+    "stain": _Kind(forms.stain, (0.006, 0.028)),
 }
 
 KINDS: tuple[str, ...] = (
@@ -92,8 +88,6 @@ class Defect:
         The feature that is missing.
     area_share : float
         Area seen from above, of the part's, as designed.
-    visible : dict
-        Modality (``rgb``, ``pseudo3d``, ``xyz``) → whether the defect can be seen in it.
     """
 
     kind: str
@@ -103,7 +97,6 @@ class Defect:
     contrast: float | None
     feature: str | None
     area_share: float
-    visible: dict[str, bool]
 
     def to_plain(self) -> dict[str, Any]:
         """As plain data for JSON."""
@@ -224,13 +217,7 @@ def _with_form(caster: Caster, kind: str, fit: _Fit, rng: Generator) -> tuple[Pa
     size = sorted((2 * form.half_mm[0], 2 * form.half_mm[1]), reverse=True)
     relief = float(form.relief_mm * 1000) if form.relief_mm != 0 else None
     x, y, z = (float(v) for v in spot.sheet.centre)
-    return changed, Defect(
-        kind, (x, y, z), (size[0], size[1]), relief, contrast, None, float(fit.share), _visible(_KINDS[kind].visible)
-    )
-
-
-def _visible(flags: tuple[bool, bool, bool]) -> dict[str, bool]:
-    return dict(zip(("rgb", "pseudo3d", "xyz"), flags, strict=True))
+    return changed, Defect(kind, (x, y, z), (size[0], size[1]), relief, contrast, None, float(fit.share))
 
 
 def _reflectance(material: Material, point: FloatArray) -> FloatArray:
@@ -360,6 +347,4 @@ def _missing(whole: Caster, lacking: Caster, name: str) -> Defect | None:
     centre = (x, y, float(before[changed].mean()))
     relief_um = float((after - before)[changed].mean() * 1000)
     share = float(np.count_nonzero(changed) / area)
-    return Defect(
-        "missing_feature", centre, (length, width), relief_um, None, name, share, _visible((True, True, True))
-    )
+    return Defect("missing_feature", centre, (length, width), relief_um, None, name, share)

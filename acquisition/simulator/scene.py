@@ -2,16 +2,14 @@
 
 What is physics here: perspective with distortion on both sides, point lights with fall-off in 1/d² and cast shadow,
 projectors with occlusion, Lambertian body under GGX microfacets, natural vignetting (cos⁴), lens blur and photosite area,
-Bayer filter, photo-response non-uniformity, shot and read noise, full well, quantisation. What is absent: interreflection
-between surfaces and mirror images of the surroundings, extended light sources (shadows are sharp), defocus with depth,
-dark current.
+Bayer filter, photo-response non-uniformity, shot and read noise, full well, quantisation. What is absent: see ``ABSENT``.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +28,16 @@ if TYPE_CHECKING:
     from rakelight.reconstruction.patterns import Pattern
 
 Float32Map = NDArray[np.float32]
+
+ABSENT = (
+    "interreflection between surfaces, mirror images of the surroundings",
+    "extended light sources: shadows are sharp",
+    "shadow of the ambient light",
+    "fall-off of the projectors' lenses towards their corners",
+    "defocus with depth",
+    "dark current",
+)
+"""What the scene leaves out, as ``truth.json`` says it."""
 
 _TABLE_HALF_MM = 150.0
 _TILE_ROWS = 256
@@ -345,9 +353,11 @@ class Scene:
         """One raw frame under steady light."""
         return self.expose([(lit, exposure_us)], seed)
 
-    def read_out(self, electrons: Float32Map, seed: int) -> NDArray[Any]:
-        """What the sensor makes of expected electrons (H, W)."""
-        sensor = self.rig.sensor
+    def read_out(
+        self, electrons: Float32Map, seed: int, *, pixel_format: str | None = None, gain_db: float = 0.0
+    ) -> NDArray[Any]:
+        """What the sensor makes of expected electrons (H, W), in its own pixel format or in one of other bits."""
+        sensor = self.rig.sensor if pixel_format is None else replace(self.rig.sensor, pixel_format=pixel_format)
         out = np.empty(self.shape, np.uint8 if sensor.bits == 8 else np.uint16)
         sensor_kernels.read_out(
             electrons,
@@ -355,7 +365,7 @@ class Scene:
             np.uint64(seed % 2**64),
             sensor.full_well_e,
             sensor.read_noise_e,
-            sensor.dn_per_e,
+            sensor.dn_per_e * 10 ** (gain_db / 20),
             float(sensor.black_dn),
             float(sensor.full_scale),
             out,

@@ -14,6 +14,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from rakelight.errors import InputError
+
 FloatArray = NDArray[np.float64]
 
 Texture = Callable[[FloatArray], FloatArray]
@@ -144,6 +146,11 @@ class Pose:
     z_mm: float = 0.0
     tilt_x_deg: float = 0.0
     tilt_y_deg: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not np.isfinite(value):
+                raise InputError(f"pose: {name} is {value}; a finite number is needed", code="simulate.pose")
 
     @cached_property
     def rotation(self) -> FloatArray:

@@ -78,12 +78,10 @@ def make_specimen(name: str, seed: int, defect: str | None = None, pose: Pose | 
         ``simulate.unknown_part`` (lists all), ``simulate.seed``, ``simulate.defect_does_not_fit`` and what
         :func:`apply_defect` raises.
     """
-    if not 0 <= seed < 2**31:
-        raise InputError(f"seed {seed}; allowed: 0 to {2**31 - 1}", code="simulate.seed")
+    check_seed(seed)
+    check_name(name)
     if name in TARGETS:
         return _target(name, seed, defect, pose)
-    if name not in PRODUCTS:
-        raise unknown_part(name)
     product = PRODUCTS[name]
 
     def build(missing: frozenset[str] = frozenset()) -> Part:
@@ -113,10 +111,18 @@ def _target(name: str, seed: int, defect: str | None, pose: Pose | None) -> Spec
     return Specimen(name, seed, part, None, None, pose, kind.recording_target, height, kind.facts)
 
 
-def unknown_part(name: str) -> InputError:
-    """The error for a name that is neither a product nor a target."""
+def check_seed(seed: int) -> None:
+    """Refuse a seed that is out of range with :class:`InputError`, ``simulate.seed``."""
+    if not 0 <= seed < 2**31:
+        raise InputError(f"seed {seed}; allowed: 0 to {2**31 - 1}", hint="choose another", code="simulate.seed")
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is neither a product nor a target with :class:`InputError`, ``simulate.unknown_part``."""
+    if name in PRODUCTS or name in TARGETS:
+        return
     near = difflib.get_close_matches(name, [*PRODUCTS, *TARGETS], n=1)
-    return InputError(
+    raise InputError(
         f"part {name!r} is not known; products: {', '.join(PRODUCTS)}; targets: {', '.join(TARGETS)}",
         hint=f"did you mean {near[0]!r}?"
         if near

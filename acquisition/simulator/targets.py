@@ -85,7 +85,7 @@ def _board_pose(rng: Generator, plate_mm: tuple[float, float], thickness_mm: flo
     raise InputError(
         f"a plate of {plate_mm[0]:g}×{plate_mm[1]:g} mm does not fit the field of {FIELD_MM[0]}×{FIELD_MM[1]} mm tilted",
         hint="take fewer or smaller squares; 40×28 mm fits",
-        code="simulate.pose_outside",
+        code="simulate.pose",
     )
 
 
@@ -166,12 +166,12 @@ def board_corners(name: str, **options: Any) -> tuple[NDArray[np.int64], FloatAr
     Raises
     ------
     InputError
-        ``simulate.target_unknown``: no such target, or one that is no board.
+        ``simulate.unknown_part``: no such target, or one that is no board.
     """
     kind = get_target(name, **options)
     if "corners_mm" not in kind.facts:
         boards = ", ".join(n for n, k in TARGETS.items() if "corners_mm" in k.facts)
-        raise InputError(f"{name} has no board corners; boards: {boards}", code="simulate.target_unknown")
+        raise InputError(f"{name} has no board corners; boards: {boards}", code="simulate.unknown_part")
     points = np.array(kind.facts["corners_mm"], dtype=np.float64)
     return np.arange(len(points)), points
 
@@ -288,13 +288,13 @@ def get_target(name: str, **options: Any) -> TargetKind:
     Raises
     ------
     InputError
-        ``simulate.target_unknown`` (lists the targets), ``simulate.target_option`` (unknown or out of range).
+        ``simulate.unknown_part`` (lists the targets), ``simulate.target_option`` (unknown or out of range).
     """
     if name not in _MAKERS:
         raise InputError(
             f"target {name!r} is not known; known: {', '.join(_MAKERS)}",
             hint="name one of these; a dark recording needs no target but a lens cap",
-            code="simulate.target_unknown",
+            code="simulate.unknown_part",
         )
     allowed = inspect.signature(_MAKERS[name]).parameters
     for option in options:

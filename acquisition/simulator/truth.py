@@ -19,7 +19,7 @@ from rakelight.acquisition.simulator.scene import Lit, Scene, Surface
 from rakelight.acquisition.simulator.solid import Component, Material, Mesh, Part
 from rakelight.calibration.flat_field import build_dark, build_flat_field, plane_light_of
 from rakelight.calibration.frame_format import FrameFormat
-from rakelight.calibration.rig_calibration import RigCalibration, utc_now
+from rakelight.calibration.rig_calibration import RigCalibration
 from rakelight.dataset import images
 from rakelight.reconstruction.models import Light, PinholeCamera, Plane, Projector
 
@@ -33,6 +33,10 @@ NORMAL_DEG = 1.0
 REFLECTANCE = 0.01  # of the larger of both, but at least of 0.02
 
 _WHITE_ALBEDO = 0.9
+_WHEN = "2020-01-01T00:00:00+00:00"  # the same rig has the same calibration, by its hash, whenever it is simulated
+
+# A defect counts as visible in a modality where 5 % of its pixels show at least this much.
+VISIBLE_CONTRAST, VISIBLE_TURN_DEG, VISIBLE_DEPTH_UM = 0.05, 2.0, 10.0
 _LEAST_HEIGHT_MM = 0.01  # of the white plane, so that it hides the table
 _FLIP_32 = np.array([1, -1, -1], np.float32)
 _FLIP = np.diag([1.0, -1.0, -1.0])  # viewer axes ↔ OpenCV camera axes
@@ -64,6 +68,32 @@ def defect_mask(scene: Scene, flawless: Scene) -> NDArray[np.bool_]:
         changed = np.abs(a - b).max(axis=-1) > REFLECTANCE * np.maximum(np.maximum(a, b).max(axis=-1), 0.02)
         out[rows] = moved | turned | changed
     return np.asarray(out & (part_mask(here) | part_mask(there)))
+
+
+def visibility(scene: Scene, flawless: Scene, mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """In which modality the defect ``mask`` (H, W) can be seen, and by how much: 95th percentiles over its pixels.
+
+    ``rgb`` from the light that the camera gets under all zones (relative change), ``pseudo3d`` from the true normals,
+    ``xyz`` from the true surface.
+    """
+    here, there = scene.surface, flawless.surface
+    lit = [(Lit({light.zone: 1.0 for light in scene.rig.lights}), 1.0)]
+    a, b = scene.electrons(lit)[mask], flawless.electrons(lit)[mask]
+    figures = {
+        "contrast": np.abs(a - b) / np.maximum(np.maximum(a, b), 1e-9),
+        "turn_deg": np.degrees(
+            2 * np.arcsin(np.minimum(np.linalg.norm(here.normals[mask] - there.normals[mask], axis=1) / 2, 1))
+        ),
+        "depth_um": np.linalg.norm(here.xyz[mask] - there.xyz[mask], axis=1) * 1000,
+    }
+    shown = {
+        name: round(float(np.percentile(values, 95)), 4) if values.size else 0.0 for name, values in figures.items()
+    }
+    return shown | {
+        "rgb": shown["contrast"] >= VISIBLE_CONTRAST,
+        "pseudo3d": shown["turn_deg"] >= VISIBLE_TURN_DEG,
+        "xyz": shown["depth_um"] >= VISIBLE_DEPTH_UM,
+    }
 
 
 def _reflectance(scene: Scene, rows: slice) -> NDArray[np.float32]:
@@ -114,7 +144,7 @@ def rig_calibration(rig: Rig, *, white_height_mm: float = 0.0) -> RigCalibration
     """
     lights = tuple(light_model(light, rig, white_height_mm) for light in rig.lights)
     sensor = rig.sensor
-    scene = Scene(_white_plane(max(white_height_mm, _LEAST_HEIGHT_MM)), rig)
+    scene = Scene(_white_plane(max(white_height_mm, _LEAST_HEIGHT_MM)), rig, samples=1)  # it is smooth
     strongest = max(light.strength * (1 + white_height_mm / REFERENCE_MM) ** 2 for light in rig.lights)
     exposure_us = float(round(0.75 * sensor.full_well_e / (rig.electrons_per_us * _WHITE_ALBEDO * strongest)))
     black = np.full(scene.shape, sensor.black_dn, np.float32)
@@ -131,7 +161,7 @@ def rig_calibration(rig: Rig, *, white_height_mm: float = 0.0) -> RigCalibration
     )
     return RigCalibration(
         calibration_id(rig, white_height_mm),
-        utc_now(),
+        _WHEN,
         simulated=True,
         camera=camera_model(rig.camera),
         table_plane=Plane(np.array([0.0, 0.0, -1.0]), -rig.table_mm),
@@ -183,6 +213,7 @@ def write_truth(folder: Path, scene: Scene, flawless: Scene | None, facts: dict[
         **facts,
         "part_pixels": int(whole.sum()),
         "defect_pixels": int(defect.sum()),
+        "visible": visibility(scene, flawless, defect) if flawless is not None else None,
         "defect_share": round(float(defect.sum() / max(whole.sum(), 1)), 6),
         "lights_camera_frame": lights,
         "software": f"rakelight {rakelight.__version__}",

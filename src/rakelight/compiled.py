@@ -14,7 +14,8 @@ def prepare(package_file: str) -> None:
 
     Cache: where neither the package nor the home is writable (read-only installation, account without a home) a folder of
     this process alone, removed at its end; cached code in a shared place could be somebody else's. Threads: OpenMP first;
-    numba's own order begins with TBB and warns when it finds the older one that Open3D brings.
+    numba's own order begins with TBB and warns when it finds the older one that Open3D brings. A process that has run a
+    kernel must not be forked afterwards (GNU OpenMP ends the child at its first kernel): start others with spawn.
     """
     os.environ.setdefault("NUMBA_THREADING_LAYER_PRIORITY", "omp tbb workqueue")
     home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~"))

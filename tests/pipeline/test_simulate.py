@@ -14,6 +14,7 @@ from rakelight.dataset import images
 from rakelight.dataset.recording import Recording, verify
 from rakelight.errors import DatasetError, InputError, StorageError
 from rakelight.pipeline import simulate as run
+from rakelight.pipeline import simulate_batch as batch
 from rakelight.pipeline import truth
 from rakelight.pipeline.reconstruct import reconstruct
 from rakelight.reconstruction.patterns import GrayPhaseShift, PatternSet
@@ -92,8 +93,8 @@ def test_the_twin_without_the_defect_is_the_same_elsewhere(scratched: Recording,
         for a, b in zip(scratched.shots(role), good.shots(role), strict=True):  # type: ignore[arg-type]
             one, other = scratched.read(a).astype(int), good.read(b).astype(int)
             apart = np.abs(one - other)
-            # noise is drawn by the same numbers; a photosite that sees the relief shifts its neighbours' by rounding only
-            assert (apart[~near] > 2).mean() < 1e-3 and a.exposure_us == b.exposure_us
+            # the relief's own shadow may reach a little out of the mask; elsewhere even the noise is the same
+            assert not apart[~near].any() and a.exposure_us == b.exposure_us
             assert role == "ambient" or apart[defect].max() > 50
     assert json.loads((good.folder / truth.FOLDER / truth.FILE_NAME).read_text())["defect_share"] == 0
 
@@ -137,7 +138,9 @@ class TestRefusals:
 
     def test_memory_says_the_arithmetic_first(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(run.memory, "available_bytes", lambda: 1_000_000_000)
-        with pytest.raises(InputError, match=r"20\.0 M points × 33 B .* = ?|need \d\.\d GB") as caught:
+        with pytest.raises(
+            InputError, match=r"need \d\.\d GB: .* programs \+ 20\.0 M points × 33 B .* 20\.0 M pixels"
+        ) as caught:
             run.simulate("knob_cap", tmp_path / "x", settings=run.Settings(5472))
         assert caught.value.code == "simulate.memory" and "1.0 GB are free" in caught.value.message
 
@@ -175,26 +178,50 @@ class TestRefusals:
         assert list(tmp_path.iterdir()) == []
 
 
+class TestVisibility:
+    @pytest.mark.parametrize(
+        ("name", "kind", "rgb", "pseudo3d", "xyz"),
+        [
+            ("knob_cap", "dent", False, True, True),
+            ("knob_cap", "stain", True, False, False),
+            ("machined_flange", "dent", True, True, True),
+            ("connector_housing", "scratch", True, True, True),
+        ],
+    )
+    def test_is_measured_against_the_twin(
+        self, tmp_path: Path, name: str, kind: str, rgb: bool, pseudo3d: bool, xyz: bool
+    ) -> None:
+        settings = run.Settings(912, pattern_set=None, samples=1)
+        document = run.simulate(name, tmp_path / "r", seed=5, defect=kind, settings=settings)
+        visible = document["visible"]
+        assert (visible["rgb"], visible["pseudo3d"], visible["xyz"]) == (rgb, pseudo3d, xyz), visible
+
+
 class TestBatch:
-    def test_every_other_is_good_and_a_second_run_goes_on(self, tmp_path: Path) -> None:
+    kinds = ("dent", "missing_feature", "stain")
+
+    def test_labels_are_balanced_and_in_no_order(self) -> None:
+        labels = [batch.label_of("knob_cap", seed, self.kinds) for seed in range(120)]
+        good = [label is None for label in labels]
+        assert all(a != b for a, b in zip(good[0::2], good[1::2], strict=True)), "one of two in a row"
+        assert 15 < sum(good[0::2]) < 45, "at random which"
+        assert [labels.count(kind) for kind in self.kinds] == [20, 20, 20]
+        turns = [tuple(x for x in labels[k : k + 6] if x) for k in range(0, 120, 6)]
+        assert len(set(turns)) > 3, "kinds in random order"
+        assert labels[:40] == [batch.label_of("knob_cap", seed, self.kinds) for seed in range(40)]
+        assert all(batch.label_of("clay_pot", seed, self.kinds) != "missing_feature" for seed in range(50))
+        assert not any(batch.label_of("knob_cap", seed, ()) for seed in range(10))
+
+    def test_a_second_run_goes_on_and_the_list_keeps_what_was_there(self, tmp_path: Path) -> None:
         out = tmp_path / "many"
-        first = run.simulate_batch(
-            ["knob_cap", "clay_pot"], out, 2, defects=["dent", "missing_feature"], settings=SMALL
-        )
-        assert [(r["name"], r["label"]) for r in first["recordings"]] == [
-            ("knob_cap", "OK"),
-            ("knob_cap", "dent"),
-            ("clay_pot", "OK"),
-            ("clay_pot", "dent"),
-        ]
-        again = run.simulate_batch(
-            ["knob_cap", "clay_pot"], out, 4, defects=["dent", "missing_feature"], settings=SMALL
-        )
-        assert (first["made"], again["made"], again["kept"]) == (4, 4, 4)
-        labels = [r["label"] for r in again["recordings"]]
-        assert labels == ["OK", "dent", "OK", "missing_feature", "OK", "dent", "OK", "dent"]
-        listed = json.loads((out / run.BATCH).read_text())["recordings"]
-        assert len(listed) == 8
+        first = batch.simulate_batch(["knob_cap"], out, 2, defects=["dent"], settings=SMALL)
+        assert sorted(r["label"] for r in first["recordings"]) == ["OK", "dent"]
+        (out / "knob_cap-0001" / "truth" / "normals.tiff").touch()
+        again = batch.simulate_batch(["clay_pot", "knob_cap", "clay_pot"], out, 3, defects=["dent"], settings=SMALL)
+        assert (first["made"], again["made"], again["kept"]) == (2, 4, 2)
+        batch.simulate_batch(["clay_pot"], out, 1, defects=["dent"], settings=SMALL)
+        listed = json.loads((out / batch.LIST).read_text())["recordings"]
+        assert len(listed) == 6 == len({row["recording"] for row in listed})
         for row in listed:
             recording = Recording.open(out / row["recording"])
             calibration = RigCalibration.load(out / row["calibration"])
@@ -203,16 +230,27 @@ class TestBatch:
             same = Recording.open(out / f"{row['name']}-0000")
             assert exposures == {(f.shot, f.exposure_us) for f in same.info.frames}, "one exposure a product"
 
-    def test_other_settings_are_refused(self, tmp_path: Path) -> None:
-        run.simulate_batch(["flat"], tmp_path / "many", 1, settings=SMALL)
+    def test_other_settings_and_damage_are_told(self, tmp_path: Path) -> None:
+        out = tmp_path / "many"
+        batch.simulate_batch(["flat"], out, 1, settings=SMALL)
         other = run.Settings(456, pixel_format="Mono8", pattern_set=None, samples=1)
         with pytest.raises(DatasetError, match=r"another pixel format"):
-            run.simulate_batch(["flat"], tmp_path / "many", 1, settings=other)
+            batch.simulate_batch(["flat"], out, 1, settings=other)
+        with pytest.raises(DatasetError, match=r"another number of samples"):
+            batch.simulate_batch(["flat"], out, 1, settings=run.Settings(456, pattern_set=None, samples=2))
+        (out / "flat-0000" / "truth" / "truth.json").write_text("{}")
+        with pytest.raises(DatasetError, match=r"no usable truth/truth\.json") as caught:
+            batch.simulate_batch(["flat"], out, 1, settings=SMALL)
+        assert "delete" in caught.value.hint and caught.value.code == "simulate.batch_damaged"
 
-    def test_unknown_defect_and_part(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"defect 'rust' is not known; known: scratch"):
-            run.simulate_batch(["knob_cap"], tmp_path / "many", 2, defects=["rust"], settings=SMALL)
+    def test_refused_before_anything_is_written(self, tmp_path: Path) -> None:
+        out = tmp_path / "many"
+        with pytest.raises(InputError, match=r"unknown defect 'rust'; known are scratch"):
+            batch.simulate_batch(["knob_cap"], out, 2, defects=["rust"], settings=SMALL)
         with pytest.raises(InputError, match=r"'rivet' is not known"):
-            run.simulate_batch(["rivet"], tmp_path / "many", 2, settings=SMALL)
-        with pytest.raises(InputError, match=r"none of the defects missing_feature fits clay_pot"):
-            run.simulate_batch(["clay_pot"], tmp_path / "many", 2, defects=["missing_feature"], settings=SMALL)
+            batch.simulate_batch(["rivet"], out, 2, defects=["dent"], settings=SMALL)
+        with pytest.raises(InputError, match=r"none of the defects missing_feature fits clay_pot; these do: scratch"):
+            batch.simulate_batch(["clay_pot"], out, 2, defects=["missing_feature"], settings=SMALL)
+        with pytest.raises(InputError, match=r"seed 2147483648"):
+            batch.simulate_batch(["clay_pot"], out, 2, first_seed=2**31 - 1, settings=SMALL)
+        assert not out.exists()

@@ -99,11 +99,12 @@ def simulate(
         raise click.UsageError("name a PART and an output folder (-o); `rakelight simulate --list` shows the parts")
     from rakelight.errors import InputError
     from rakelight.pipeline import simulate as run
+    from rakelight.pipeline import simulate_batch as batch
 
     pattern_set = _pattern_set(patterns)
     settings = run.Settings(size[0], size[1], pixel_format, pattern_set, samples, gamma)
-    names = list(run.PRODUCTS) if list(parts) == [_ALL] else list(parts)
-    kinds = list(run.KINDS) if list(defects) == [_ALL] else list(defects)
+    names = list(dict.fromkeys(n for part in parts for n in (run.PRODUCTS if part == _ALL else [part])))
+    kinds = list(dict.fromkeys(k for kind in defects for k in (run.KINDS if kind == _ALL else [kind])))
     if count is None:
         if len(names) > 1 or len(kinds) > 1:
             raise InputError(
@@ -116,7 +117,7 @@ def simulate(
     if pose is not None or overwrite:
         raise click.UsageError("--pose and --overwrite are for one recording, not for --count")
     with progress("recording", quiet=as_json) as step:
-        result = run.simulate_batch(
+        result = batch.simulate_batch(
             names, output, count, first_seed=seed, defects=kinds, settings=settings, progress=step
         )
     if as_json:
@@ -126,7 +127,7 @@ def simulate(
     rows = [(label, labels.count(label)) for label in dict.fromkeys(sorted(labels, key=lambda x: (x != "OK", x)))]
     table(f"{output}", ("label", "recordings"), rows)
     click.echo(
-        f"{result['made']} recorded in {result['seconds']:.1f} s, {result['kept']} were there; see {output / run.BATCH}"
+        f"{result['made']} recorded in {result['seconds']:.1f} s, {result['kept']} were there; see {output / batch.LIST}"
     )
 
 

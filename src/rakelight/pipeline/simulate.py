@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rakelight import files
 from rakelight.acquisition.simulator import memory, record, truth
 from rakelight.acquisition.simulator.defects import KINDS
 from rakelight.acquisition.simulator.products.catalogue import PRODUCTS
 from rakelight.acquisition.simulator.rig import MIN_WIDTH, Rig, reference_rig
-from rakelight.acquisition.simulator.scene import Scene, default_samples
+from rakelight.acquisition.simulator.scene import ABSENT, Scene, default_samples
 from rakelight.acquisition.simulator.solid import Pose
 from rakelight.acquisition.simulator.specimen import Specimen, Stream, generator, make_specimen
 from rakelight.acquisition.simulator.targets import TARGETS
 from rakelight.calibration.rig_calibration import RigCalibration
-from rakelight.dataset.recording import FILE_NAME, Recording
+from rakelight.dataset.recording import FILE_NAME
 from rakelight.dataset.recording_writer import write_recording
-from rakelight.errors import DatasetError, InputError
+from rakelight.errors import InputError
 from rakelight.folders import check_replaceable
 from rakelight.reconstruction.patterns import PatternSet
 
-__all__ = ["KINDS", "PRODUCTS", "TARGETS", "Pose", "Settings", "simulate", "simulate_batch"]
+__all__ = ["KINDS", "PRODUCTS", "TARGETS", "Pose", "Settings", "simulate"]
 
-BATCH = "batch.json"
 TARGET_ALBEDO = 0.9  # of the white of boards and planes
 CALIBRATION = "calibration"  # folder in ``truth/``, or beside the recordings of a batch
 
@@ -64,10 +61,14 @@ class Settings:
         if not 0.3 <= self.gamma <= 4:
             raise InputError(f"projector gamma {self.gamma:g}; allowed: 0.3 to 4", code="simulate.gamma")
         rig = reference_rig(self.width, self.height, pixel_format=self.pixel_format, gamma=self.gamma)
-        samples = self.samples or default_samples(rig.camera.width)
         projectors = len(rig.projectors) if self.pattern_set is not None else 0
-        memory.check_memory(rig.camera.width, rig.camera.height, samples, projectors, memory.available_bytes())
+        memory.check_memory(rig.camera.width, rig.camera.height, self.points, projectors, memory.available_bytes())
         return rig
+
+    @property
+    def points(self) -> int:
+        """Points a pixel has in each axis."""
+        return default_samples(self.width) if self.samples is None else self.samples
 
 
 def simulate(
@@ -119,7 +120,7 @@ def simulate(
     own = calibration is None
     if calibration is None:
         progress("calibrating the rig")
-        calibration = truth.rig_calibration(rig, white_height_mm=white_height_mm(specimen))
+        calibration = truth.rig_calibration(rig, white_height_mm=white_height_mm(name))
     progress("casting rays")
     times = _exposures(specimen, rig, settings)
     frames = record.plan(rig, times, settings.pattern_set)
@@ -135,7 +136,9 @@ def simulate(
     )
     with write_recording(output, description, overwrite=overwrite) as writer:
         folder = writer.side_folder(truth.FOLDER)
-        twin = Scene(specimen.flawless, rig, specimen.pose, samples=1) if specimen.flawless is not None else None
+        twin = None
+        if specimen.flawless is not None:
+            twin = Scene(specimen.flawless, rig, specimen.pose, samples=settings.samples)
         document = truth.write_truth(folder, scene, twin, _facts(specimen, settings, scene, calibration))
         if own:
             calibration.save(folder / CALIBRATION)
@@ -145,9 +148,9 @@ def simulate(
     return document
 
 
-def white_height_mm(specimen: Specimen) -> float:
-    """Height of the white plane of the flat field for a specimen: the middle of its product, as one would lay it."""
-    return round(specimen.height_mm / 2, 2) if specimen.target == "part" else 0.0
+def white_height_mm(name: str) -> float:
+    """Height of the white plane of the flat field: the middle of a product, as one would lay it; 0 for targets."""
+    return round(PRODUCTS[name].height_mm / 2, 2) if name in PRODUCTS else 0.0
 
 
 @lru_cache(maxsize=64)
@@ -182,120 +185,5 @@ def _facts(specimen: Specimen, settings: Settings, scene: Scene, calibration: Ri
         "samples": scene.samples,
         "projector_gamma": settings.gamma,
         "calibration": {"id": calibration.calibration_id, "content_sha256": calibration.content_sha256},
-        "absent": ["interreflection", "extended light sources", "defocus with depth", "dark current"],
+        "absent": list(ABSENT),
     }
-
-
-def simulate_batch(
-    names: Sequence[str],
-    output: str | Path,
-    count: int,
-    *,
-    first_seed: int = 0,
-    defects: Sequence[str] = (),
-    settings: Settings | None = None,
-    progress: Progress = lambda *_: None,
-) -> dict[str, Any]:
-    """Record ``count`` specimens of each product below ``output``; a second run goes on where the first one ended.
-
-    Every other specimen of a product is good; the rest take ``defects`` in turn (all good if there are none). A defect
-    that does not fit a product is left out for it. ``output/<name>-<seed>`` are the recordings, ``output/calibration/``
-    holds the true calibrations, and ``output/batch.json`` lists name, seed, label and folder of each.
-
-    Raises
-    ------
-    InputError
-        As :func:`simulate`; also when no defect fits a product.
-    DatasetError
-        ``simulate.batch_differs``: ``output`` was begun with other settings.
-    """
-    settings = settings or Settings()
-    output = files.make_folder(output)
-    rig = settings.rig()
-    started = time.monotonic()
-    calibrations: dict[float, RigCalibration] = {}
-    rows: list[dict[str, Any]] = []
-    wanted = [
-        (name, first_seed + k, _label(k, [d for d in defects if d in fitting_defects(name)], name, defects))
-        for name in names
-        for k in range(count)
-    ]
-    done = 0
-    for number, (name, seed, label) in enumerate(wanted, 1):
-        progress(number, len(wanted))
-        folder = output / f"{name}-{seed:04d}"
-        if (folder / FILE_NAME).is_file():
-            document = _earlier(folder, label, settings)
-        else:
-            height = white_height_mm(make_specimen(name, seed))
-            if height not in calibrations:
-                calibrations[height] = _kept_calibration(output / CALIBRATION, rig, height)
-            document = simulate(
-                name, folder, seed=seed, defect=label, settings=settings, calibration=calibrations[height]
-            )
-            done += 1
-        rows.append(
-            {
-                "name": name,
-                "seed": seed,
-                "label": document["label"],
-                "recording": folder.name,
-                "calibration": f"{CALIBRATION}/{document['calibration']['id']}",
-                "defect_share": document["defect_share"],
-            }
-        )
-        files.write_json(output / BATCH, {"schema": 1, "kind": "simulated_batch", "recordings": rows})
-    return {"recordings": rows, "made": done, "kept": len(wanted) - done, "seconds": time.monotonic() - started}
-
-
-def fitting_defects(name: str) -> tuple[str, ...]:
-    """The kinds of defect that a product can have: all, but without separate features nothing can be missing."""
-    if name not in PRODUCTS:
-        return ()
-    return tuple(kind for kind in KINDS if kind != "missing_feature" or PRODUCTS[name].features)
-
-
-def _label(k: int, fitting: Sequence[str], name: str, wanted: Sequence[str]) -> str | None:
-    for kind in wanted:
-        if kind not in KINDS:
-            raise InputError(f"defect {kind!r} is not known; known: {', '.join(KINDS)}", code="simulate.unknown_defect")
-    if wanted and not fitting:
-        raise InputError(
-            f"none of the defects {', '.join(wanted)} fits {name}; these do: {', '.join(fitting_defects(name))}",
-            hint="choose others, or leave this product out",
-            code="simulate.defect_does_not_fit",
-        )
-    return fitting[(k // 2) % len(fitting)] if fitting and k % 2 else None
-
-
-def _earlier(folder: Path, label: str | None, settings: Settings) -> dict[str, Any]:
-    """The truth of a recording that an earlier run made, if it is what this run would make."""
-    document: dict[str, Any] = files.read_json(folder / truth.FOLDER / truth.FILE_NAME, error=DatasetError)
-    info = Recording.open(folder).info
-    plain = settings.pattern_set.to_plain() if settings.pattern_set is not None else None
-    size = (settings.rig().camera.width, settings.rig().camera.height)
-    same = {
-        "label": document["label"] == (label or "OK"),
-        "size": (info.width, info.height) == size,
-        "pixel format": info.pixel_format == settings.pixel_format,
-        "pattern set": info.pattern_set == plain,
-        "projector gamma": document["projector_gamma"] == settings.gamma,
-    }
-    if wrong := [what for what, fits in same.items() if not fits]:
-        raise DatasetError(
-            f"{folder} is of an earlier run with another {' and '.join(wrong)}",
-            hint="give another output folder, or the settings of the first run",
-            code="simulate.batch_differs",
-        )
-    return document
-
-
-def _kept_calibration(parent: Path, rig: Rig, height_mm: float) -> RigCalibration:
-    """The true calibration for a white plane at ``height_mm``, made once for a batch and kept below ``parent``."""
-    folder = parent / truth.calibration_id(rig, height_mm)
-    if folder.exists():
-        return RigCalibration.load(folder)
-    made = truth.rig_calibration(rig, white_height_mm=height_mm)
-    files.make_folder(parent)
-    made.save(folder)
-    return made

@@ -283,22 +283,11 @@ def test_relief_slopes_are_plausible() -> None:
             assert np.degrees(np.arccos(flawed.components[0].mesh.normals[:, 2].min())) < steepest
 
 
-class TestVisibility:
-    @pytest.mark.parametrize("kind", [k for k in KINDS if k != "missing_feature"])
-    def test_follows_from_what_changes(self, kind: str) -> None:
-        part = plate()
-        flawed, defect = apply_defect(part, kind, np.random.default_rng(9), rebuild=no_rebuild)
-        twins = from_above(part, flawed)
-        assert set(defect.visible) == {"rgb", "pseudo3d", "xyz"}
-        assert defect.visible["xyz"] == bool(np.abs(twins.rise_mm).max() > 0.01)
-        assert defect.visible["pseudo3d"] == bool(twins.turn_deg.max() > 1)
-        assert defect.visible["rgb"] == bool(twins.tint.max() > 0.04)
-
+class TestDescription:
     def test_plain_data_survives_json(self) -> None:
         _, defect = apply_defect(plate(), "stain", np.random.default_rng(9), rebuild=no_rebuild)
         plain = defect.to_plain()
         assert json.loads(json.dumps(plain)) == plain
-        assert plain["visible"] == {"rgb": True, "pseudo3d": False, "xyz": False}
         assert set(plain) == set(Defect.__dataclass_fields__)
 
 

@@ -358,7 +358,7 @@ def test_catalogue() -> None:
 def test_unknown_target_lists_the_known() -> None:
     with pytest.raises(InputError, match="'charucco' is not known; known: charuco, chessboard") as caught:
         get_target("charucco")
-    assert caught.value.code == "simulate.target_unknown"
+    assert caught.value.code == "simulate.unknown_part"
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ def test_board_too_large_for_the_field() -> None:
     kind = get_target("chessboard", square_mm=5.0)
     with pytest.raises(InputError, match=r"62×47 mm does not fit the field of 54.72×36.48 mm") as caught:
         kind.default_pose(np.random.default_rng(0))
-    assert caught.value.code == "simulate.pose_outside"
+    assert caught.value.code == "simulate.pose"
 
 
 def test_only_boards_have_corners() -> None:

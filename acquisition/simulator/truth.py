@@ -186,8 +186,8 @@ def _white_plane(height_mm: float) -> Part:
 
 
 # --------------------------------------------------------------------------------------------------------------- files
-def write_truth(folder: Path, scene: Scene, flawless: Scene | None, facts: dict[str, Any]) -> dict[str, Any]:
-    """Write the maps, masks and facts of ``scene`` into ``folder`` (which exists); returns what ``truth.json`` holds.
+def write_maps(folder: Path, scene: Scene, flawless: Scene | None) -> dict[str, Any]:
+    """Write maps and masks of ``scene`` into ``folder`` (which exists); returns what follows from them, plain data.
 
     ``normals.tiff`` (H, W, 3) float32, viewer frame; ``xyz.tiff`` (H, W, 3) float32, mm, camera frame; ``mask.png`` and
     ``defect_mask.png`` uint8, 0 or 255; ``zones_lit.png`` uint8, bit k − 1 set where zone k reaches the surface.
@@ -202,22 +202,33 @@ def write_truth(folder: Path, scene: Scene, flawless: Scene | None, facts: dict[
     images.write_png(folder / "zones_lit.png", scene.zones_lit())
     images.write_png(folder / "mask.png", mask.astype(np.uint8) * np.uint8(255))
     images.write_png(folder / "defect_mask.png", defect.astype(np.uint8) * np.uint8(255))
+    return {
+        "part_pixels": int(whole.sum()),
+        "defect_pixels": int(defect.sum()),
+        "visible": visibility(scene, flawless, defect) if flawless is not None else None,
+        "defect_share": round(float(defect.sum() / max(whole.sum(), 1)), 6),
+    }
+
+
+def write_document(folder: Path, rig: Rig, frames_sha256: dict[str, str], facts: dict[str, Any]) -> dict[str, Any]:
+    """Write ``truth.json``, which ties the maps in ``folder`` to the frames of one recording; returns its content.
+
+    It holds the checksums of the maps, of the frames (file name → SHA-256), and of itself.
+    """
     lights = [
         {"zone": x.zone, "position_mm": [round(float(v), 6) for v in x.position_mm], "strength": x.strength}
-        for x in (light_model(light, scene.rig, 0.0) for light in scene.rig.lights)
+        for x in (light_model(light, rig, 0.0) for light in rig.lights)
         if x.position_mm is not None
     ]
     document = {
         "schema": SCHEMA,
         "kind": "truth",
         **facts,
-        "part_pixels": int(whole.sum()),
-        "defect_pixels": int(defect.sum()),
-        "visible": visibility(scene, flawless, defect) if flawless is not None else None,
-        "defect_share": round(float(defect.sum() / max(whole.sum(), 1)), 6),
         "lights_camera_frame": lights,
         "software": f"rakelight {rakelight.__version__}",
         "sha256": {path.name: files.sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()},
+        "frames_sha256": frames_sha256,
     }
+    document["content_sha256"] = files.sha256_bytes(files.canonical_json(document).encode())
     files.write_json(folder / FILE_NAME, document)
     return document

@@ -74,8 +74,8 @@ def check_replaceable(final: str | Path, *, overwrite: bool, marker: str = "") -
     Raises
     ------
     StorageError
-        ``storage.exists`` if it holds something that must stay, ``storage.not_a_folder`` if it is a file or the top of
-        the disk, ``storage.not_writable`` if it cannot be looked into.
+        ``storage.exists`` if it holds something that must stay, ``storage.not_a_folder`` if it or a parent is a file or
+        it is the top of the disk, ``storage.not_writable`` if it cannot be looked into or made.
     """
     final = _resolved(final)
     with told(final):
@@ -83,7 +83,8 @@ def check_replaceable(final: str | Path, *, overwrite: bool, marker: str = "") -
         try:
             final.lstat()
         except (FileNotFoundError, NotADirectoryError):
-            return  # a file in the place of a parent is told by make_folder
+            _check_parent(final)
+            return
         if not final.is_dir() or final.parent == final:
             raise StorageError(
                 f"{final} is not a folder that can be replaced", hint="choose another name", code="storage.not_a_folder"
@@ -98,6 +99,23 @@ def check_replaceable(final: str | Path, *, overwrite: bool, marker: str = "") -
             )
         if not overwrite:
             raise _exists(final)
+
+
+def _check_parent(final: Path) -> None:
+    """The nearest folder above that exists must be one, and be writable."""
+    parent = next(p for p in (final.absolute().parent, *final.absolute().parent.parents) if os.path.lexists(p))
+    if not parent.is_dir():
+        raise StorageError(
+            f"{final} cannot be made: {parent} is a file, not a folder",
+            hint="choose another name",
+            code="storage.not_writable",
+        )
+    if not os.access(parent, os.W_OK):
+        raise StorageError(
+            f"{final} cannot be made: {parent} is not writable",
+            hint="choose another place, or change its permissions (a medium may be read-only)",
+            code="storage.not_writable",
+        )
 
 
 def _resolved(final: str | Path) -> Path:

@@ -70,7 +70,7 @@ def test_wrong_usage(tmp_path: Path) -> None:
     assert "simulate --list" in usage_error("-o", tmp_path / "r")
     assert "'large' is not a size" in usage_error("knob_cap", "--size", "large", "-o", tmp_path / "r")
     assert "not for --count" in usage_error("knob_cap", "--count", "2", "--overwrite", "-o", tmp_path / "r")
-    with pytest.raises(InputError, match="2 parts and 0 defects for one recording"):
+    with pytest.raises(InputError, match="parts knob_cap, clay_pot with defects none for one recording"):
         run("knob_cap", "clay_pot", "-o", tmp_path / "r")
     with pytest.raises(InputError, match="gamma 9"):
         run("knob_cap", "--gamma", "9", "-o", tmp_path / "r")

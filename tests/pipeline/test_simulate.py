@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -167,6 +168,21 @@ class TestRefusals:
         images.write_png(recording.folder / truth.FOLDER / "mask.png", np.zeros((304, 456), np.uint8))
         with pytest.raises(DatasetError, match=r"mask\.png is not what the simulator wrote"):
             truth.load_truth(recording)
+        assert truth.verify_truth(recording) == ["truth/mask.png was changed"]
+
+    def test_the_truth_of_another_recording_is_told(self, tmp_path: Path) -> None:
+        for seed in (1, 2):
+            run.simulate("flat", tmp_path / str(seed), seed=seed, settings=SMALL)
+        shutil.rmtree(tmp_path / "1" / "truth")
+        shutil.copytree(tmp_path / "2" / "truth", tmp_path / "1" / "truth")
+        recording = Recording.open(tmp_path / "1")
+        with pytest.raises(DatasetError, match=r"is that of another recording"):
+            truth.load_truth(recording)
+        path = tmp_path / "2" / "truth" / "truth.json"
+        path.write_text(path.read_text().replace('"seed": 2', '"seed": 3'))
+        with pytest.raises(DatasetError, match=r"was changed after it was written"):
+            truth.load_truth(Recording.open(tmp_path / "2"))
+        assert truth.verify_truth(recording) and truth.verify_truth(Recording.open(tmp_path / "2"))
 
     def test_interrupted_leaves_nothing(self, tmp_path: Path) -> None:
         def stop(first: object, *_: object) -> None:
@@ -242,6 +258,11 @@ class TestBatch:
         with pytest.raises(DatasetError, match=r"no usable truth/truth\.json") as caught:
             batch.simulate_batch(["flat"], out, 1, settings=SMALL)
         assert "delete" in caught.value.hint and caught.value.code == "simulate.batch_damaged"
+        next((out / "flat-0000").glob("*_zone3.tiff")).unlink()
+        with pytest.raises(DatasetError, match=r"is damaged: 003_zone3\.tiff is missing or cut short"):
+            batch.simulate_batch(["flat"], out, 1, settings=SMALL)
+        with pytest.raises(StorageError, match=r"is a recording; a batch"):
+            batch.simulate_batch(["flat"], out / "flat-0000", 1, settings=SMALL)
 
     def test_refused_before_anything_is_written(self, tmp_path: Path) -> None:
         out = tmp_path / "many"

@@ -71,12 +71,13 @@ def info(folder: Path, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, folders: tuple[Path, ...], as_json: bool) -> None:
-    """Check that every frame is there, unchanged and readable, and that the plan is complete.
+    """Check that every frame is there, unchanged and readable, and that the plan is complete; of simulated ones the truth too.
 
     Exit code 7 if anything is wrong.
     """
     from rakelight.dataset import recording as rec
     from rakelight.errors import DatasetError
+    from rakelight.pipeline.truth import verify_truth
 
     problems: dict[str, list[str]] = {}
     frames = 0
@@ -87,7 +88,7 @@ def verify(ctx: click.Context, folders: tuple[Path, ...], as_json: bool) -> None
             try:
                 opened = rec.Recording.open(folder)
                 frames += len(opened.info.frames)
-                problems[str(folder)] += [text for _frame, text in rec.verify(opened)]
+                problems[str(folder)] += [text for _frame, text in rec.verify(opened)] + verify_truth(opened)
             except DatasetError as error:
                 problems[str(folder)].append(error.message)
             step(number, len(folders))

@@ -94,6 +94,8 @@ def simulate(
     if list_parts:
         return _list(as_json)
     if gallery is not None:
+        if parts or output is not None or defects:
+            raise click.UsageError("--gallery draws all products and defects; leave PART, -d and -o out")
         return _gallery(gallery, overwrite, as_json)
     if not parts or output is None:
         raise click.UsageError("name a PART and an output folder (-o); `rakelight simulate --list` shows the parts")
@@ -108,7 +110,7 @@ def simulate(
     if count is None:
         if len(names) > 1 or len(kinds) > 1:
             raise InputError(
-                f"{len(names)} parts and {len(kinds)} defects for one recording",
+                f"parts {', '.join(names)} with defects {', '.join(kinds) or 'none'} for one recording",
                 hint="name one PART and at most one --defect, or say --count for many recordings",
                 code="simulate.too_many",
             )
@@ -129,6 +131,9 @@ def simulate(
     click.echo(
         f"{result['made']} recorded in {result['seconds']:.1f} s, {result['kept']} were there; see {output / batch.LIST}"
     )
+    row = result["recordings"][0]
+    recording, calibration = output / row["recording"], output / row["calibration"]
+    click.echo(f"next: rakelight reconstruct {recording} -c {calibration} -o OUTPUT")
 
 
 def _one(
@@ -189,10 +194,17 @@ def _list(as_json: bool) -> None:
 
 def _gallery(path: Path, overwrite: bool, as_json: bool) -> None:
     from rakelight.errors import StorageError
+    from rakelight.files import make_folder
+    from rakelight.folders import check_replaceable
     from rakelight.pipeline.gallery import draw_gallery
 
+    if path.suffix.lower() != ".png":
+        raise click.UsageError(f"--gallery writes a PNG file; {path.name} does not end in .png")
     if path.exists() and not overwrite:
         raise StorageError(f"{path} exists", hint="name another file, or say --overwrite", code="storage.exists")
+    if not path.exists():
+        check_replaceable(path, overwrite=False)  # told before a minute of drawing: is there a place for it?
+    make_folder(path.parent)
     with progress("drawing", quiet=as_json) as step:
         draw_gallery(path, progress=step)
     if as_json:

@@ -139,13 +139,14 @@ def simulate(
         twin = None
         if specimen.flawless is not None:
             twin = Scene(specimen.flawless, rig, specimen.pose, samples=settings.samples)
-        document = truth.write_truth(folder, scene, twin, _facts(specimen, settings, scene, calibration))
+        known = truth.write_maps(folder, scene, twin)
         if own:
             calibration.save(folder / CALIBRATION)
         del twin  # its maps are as large as the scene's
         noise = generator(name, seed, Stream.NOISE)
         record.take(scene, frames, writer, noise, progress=progress)
-    return document
+        facts = _facts(specimen, settings, scene, calibration) | known
+        return truth.write_document(folder, rig, {f.file: f.sha256 for f in writer.frames}, facts)
 
 
 def white_height_mm(name: str) -> float:

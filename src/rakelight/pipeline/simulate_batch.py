@@ -18,7 +18,7 @@ from rakelight.acquisition.simulator.rig import Rig
 from rakelight.acquisition.simulator.specimen import check_name, check_seed
 from rakelight.calibration.rig_calibration import RigCalibration
 from rakelight.dataset.recording import FILE_NAME, Recording
-from rakelight.errors import DatasetError, InputError
+from rakelight.errors import DatasetError, InputError, StorageError
 from rakelight.pipeline.simulate import CALIBRATION, Progress, Settings, simulate, white_height_mm
 
 LIST = "batch.json"
@@ -57,6 +57,12 @@ def simulate_batch(
         _check_defects(name, defects)
     for seed in (first_seed, first_seed + count - 1):
         check_seed(seed)
+    if (Path(output) / FILE_NAME).exists():
+        raise StorageError(
+            f"{output} is a recording; a batch is written into a folder of its own",
+            hint="choose another name with -o",
+            code="storage.exists",
+        )
     output = files.make_folder(output)
     started = time.monotonic()
     rows = _listed(output)
@@ -158,6 +164,14 @@ def _listed(output: Path) -> dict[str, dict[str, Any]]:
 def _earlier(folder: Path, defects: Sequence[str], settings: Settings) -> dict[str, Any]:
     """The truth of a recording that an earlier run made, if it is what this run would make."""
     info = Recording.open(folder).info
+    gone = [f.file for f in info.frames if not _has_size(folder / f.file, f.bytes)]
+    if gone:
+        raise DatasetError(
+            f"{folder} is damaged: {gone[0]} is missing or cut short"
+            + (f", and {len(gone) - 1} more" if gone[1:] else ""),
+            hint=f"delete {folder}; it is recorded again by the next run",
+            code="simulate.batch_damaged",
+        )
     plain = settings.pattern_set.to_plain() if settings.pattern_set is not None else None
     rig = settings.rig()
     try:
@@ -185,6 +199,10 @@ def _earlier(folder: Path, defects: Sequence[str], settings: Settings) -> dict[s
             code="simulate.batch_differs",
         )
     return document
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
 
 
 def _kept_calibration(parent: Path, rig: Rig, height_mm: float) -> RigCalibration:

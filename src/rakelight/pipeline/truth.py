@@ -49,33 +49,76 @@ class Truth:
 def load_truth(recording: Recording) -> Truth | None:
     """The truth beside a simulated recording, None if there is none.
 
-    Raises :class:`DatasetError` when a file of it is missing, changed or of another size than the frames.
+    Raises :class:`DatasetError` (``truth.changed``) when a file of it is missing, changed or of another size than the
+    frames, or when it is that of another recording.
     """
     folder = recording.folder / FOLDER
     if not recording.info.simulated or not (folder / FILE_NAME).is_file():
         return None
-    facts: dict[str, Any] = files.read_json(folder / FILE_NAME, error=DatasetError, max_bytes=_MAX_JSON_BYTES)
-    expected = facts.get("sha256", {}) if isinstance(facts, dict) else {}
+    facts = _facts(recording)
     shape = (recording.info.height, recording.info.width)
     return Truth(
         facts,
-        _read(folder / "normals.tiff", expected, (*shape, 3)),
-        _read(folder / "mask.png", expected, shape) > 0,
-        _read(folder / "defect_mask.png", expected, shape) > 0,
-        _COUNT[_read(folder / "zones_lit.png", expected, shape)],
+        _read(folder / "normals.tiff", facts, (*shape, 3)),
+        _read(folder / "mask.png", facts, shape) > 0,
+        _read(folder / "defect_mask.png", facts, shape) > 0,
+        _COUNT[_read(folder / "zones_lit.png", facts, shape)],
     )
 
 
-def _read(path: Path, expected: dict[str, str], shape: tuple[int, ...]) -> NDArray[Any]:
-    data = images.read_file(path)
-    image = images.read_image(path, data=data)
-    if files.sha256_bytes(data) != expected.get(path.name) or image.shape != shape:
-        raise DatasetError(
-            f"{path} is not what the simulator wrote ({image.shape}; its checksum or size differs from {FILE_NAME})",
-            hint="simulate the part again, or delete the folder truth/ to reconstruct without it",
-            code="truth.changed",
-        )
+def verify_truth(recording: Recording) -> list[str]:
+    """What is wrong with the truth beside a recording, a sentence each; empty if nothing is, or there is none."""
+    folder = recording.folder / FOLDER
+    if not recording.info.simulated or not folder.is_dir():
+        return []
+    try:
+        facts = _facts(recording)
+    except DatasetError as error:
+        return [error.message]
+    wrong = []
+    for name, sha256 in facts["sha256"].items():
+        path = folder / name
+        if not path.is_file():
+            wrong.append(f"{FOLDER}/{name} is missing")
+        elif files.sha256_file(path) != sha256:
+            wrong.append(f"{FOLDER}/{name} was changed")
+    return wrong
+
+
+def _facts(recording: Recording) -> dict[str, Any]:
+    """``truth.json``, if it is whole and of this recording."""
+    path = recording.folder / FOLDER / FILE_NAME
+    try:
+        facts: Any = files.read_json(path, error=DatasetError, max_bytes=_MAX_JSON_BYTES)
+    except DatasetError as error:
+        raise _changed(error.message) from error
+    if not isinstance(facts, dict) or not isinstance(facts.get("sha256"), dict):
+        raise _changed(f"{path} holds no truth of a simulated recording")
+    content = {key: value for key, value in facts.items() if key != "content_sha256"}
+    if facts.get("content_sha256") != files.sha256_bytes(files.canonical_json(content).encode()):
+        raise _changed(f"{path} was changed after it was written (its checksum differs)")
+    if facts.get("frames_sha256") != {frame.file: frame.sha256 for frame in recording.info.frames}:
+        raise _changed(f"{path} is that of another recording: its frames are others")
+    return facts
+
+
+def _read(path: Path, facts: dict[str, Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    try:
+        data = images.read_file(path)
+        image = images.read_image(path, data=data)
+    except DatasetError as error:
+        raise _changed(error.message) from error
+    if files.sha256_bytes(data) != facts["sha256"].get(path.name) or image.shape != shape:
+        raise _changed(f"{path} is not what the simulator wrote ({image.shape}; its checksum or size differs)")
     return image
+
+
+def _changed(message: str) -> DatasetError:
+    return DatasetError(
+        message,
+        hint="simulate the part again, or delete the folder truth/ to reconstruct without it",
+        code="truth.changed",
+    )
 
 
 def normal_error_deg(normals: NDArray[np.float32], truth: Truth) -> NDArray[np.float32]:

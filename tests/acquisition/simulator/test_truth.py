@@ -152,7 +152,8 @@ class TestMaps:
         scene, flawless = (Scene(p, narrow(), samples=1) for p in (patch_at(3.99), patch_at(4.0)))
         folder = tmp_path / "truth"
         folder.mkdir()
-        document = truth.write_truth(folder, scene, flawless, {"product": "frame", "seed": 3})
+        facts = {"product": "frame", "seed": 3} | truth.write_maps(folder, scene, flawless)
+        document = truth.write_document(folder, scene.rig, {}, facts)
         assert document == json.loads((folder / "truth.json").read_text())
         assert document["seed"] == 3 and document["part_pixels"] == 2400 and document["defect_pixels"] == PATCH.sum()
         assert document["defect_share"] == pytest.approx(PATCH.sum() / 2400, abs=1e-6)
@@ -171,7 +172,7 @@ class TestMaps:
             assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
 
     def test_good_part_has_no_defect(self, tmp_path: Path) -> None:
-        document = truth.write_truth(tmp_path, Scene(patch_at(4.0), narrow(), samples=1), None, {})
+        document = truth.write_maps(tmp_path, Scene(patch_at(4.0), narrow(), samples=1), None)
         assert document["defect_pixels"] == 0 and document["part_pixels"] == 2400
         assert not cv2.imread(str(tmp_path / "defect_mask.png"), cv2.IMREAD_UNCHANGED).any()
 

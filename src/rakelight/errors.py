@@ -56,6 +56,13 @@ class DeviceError(RakelightError):
     default_code = "device.failed"
 
 
+class QualityError(RakelightError):
+    """A capture whose pictures are not what they should be: a dead lamp, swapped cables, saturation, room light."""
+
+    exit_code = 6
+    default_code = "check.failed"
+
+
 class DatasetError(RakelightError):
     """A recording, sample or data set that is incomplete, corrupt or locked."""
 

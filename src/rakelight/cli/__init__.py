@@ -48,6 +48,9 @@ class LazyGroup(SuggestingGroup):
     cls=LazyGroup,
     lazy={
         "demo": ("rakelight.cli.demo:demo", "Take a real recording through the whole chain and show the pictures."),
+        "capture": ("rakelight.cli.capture:capture", "Capture a part in front of a rig as a recording."),
+        "devices": ("rakelight.cli.rig:devices", "List cameras and serial ports."),
+        "rig": ("rakelight.cli.rig:rig", "Check a rig, or serve simulated devices."),
         "recording": (
             "rakelight.cli.recording:recording",
             "Look at, check or import recordings (raw frames of one part).",
@@ -62,7 +65,8 @@ class LazyGroup(SuggestingGroup):
         "dataset": ("rakelight.cli.dataset:dataset", "Build a data set in the Real-IAD D³ format."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 internal error, 2 wrong usage or input, 3 settings file, 7 damaged recording or data set, "
+    epilog="Exit codes: 0 done, 1 internal error, 2 wrong usage or input, 3 settings file, 4 device, "
+    "6 pictures not as they should be, 7 damaged recording or data set, "
     "8 disk full or not writable, 9 calibration, 130 interrupted.",
 )
 @click.version_option(rakelight.__version__, prog_name="rakelight")

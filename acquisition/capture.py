@@ -1,0 +1,189 @@
+"""One part in front of an open rig → one recording, whole and checked, or none."""
+
+from __future__ import annotations
+
+import datetime
+import queue
+import re
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rakelight.acquisition.checks import Check, Watcher
+from rakelight.acquisition.devices import CameraFrame
+from rakelight.acquisition.recipe import Plan, PlannedShot, Recipe, make_plan
+from rakelight.acquisition.rig import Rig
+from rakelight.acquisition.stepped import CaptureLog, Progress, capture_stepped
+from rakelight.dataset.recording import FILE_NAME, Description, dtype_of, full_scale_of
+from rakelight.dataset.recording_writer import RecordingWriter, write_recording
+from rakelight.errors import InputError, QualityError, StorageError
+from rakelight.folders import check_replaceable
+
+AZIMUTHS_DEG = {1: 0.0, 2: 90.0, 3: 180.0, 4: 270.0}  # docs/conventions.md: zones counter-clockwise from the right
+_SPARE_BYTES = 200_000_000
+_QUEUED = 4  # frames between camera and disk; more would only hide a slow disk
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What a capture gave: where it is, the checks, what had to be taken again, seconds of each kind of work."""
+
+    folder: Path
+    checks: tuple[Check, ...]
+    log: CaptureLog
+    plan: Plan
+
+    def to_plain(self) -> dict[str, Any]:
+        """As plain data for JSON."""
+        return {
+            "recording": str(self.folder),
+            "frames": len(self.plan.shots),
+            "absent": list(self.plan.absent),
+            "checks": [check.to_plain() for check in self.checks],
+            "attempts": [asdict(attempt) for attempt in self.log.attempts],
+            "seconds": self.log.seconds,
+        }
+
+
+def capture(
+    rig: Rig,
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    part_id: str,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] = lambda _: None,
+    cancel: Callable[[], bool] = lambda: False,
+) -> Captured:
+    """Capture one part by ``recipe`` into the recording ``folder``, which appears when every frame is there and checked.
+
+    Raises
+    ------
+    InputError
+        ``capture.part_id``: it does not match the recipe's pattern.
+    ConfigError
+        The recipe asks for zones or directions that the rig does not have.
+    DeviceError
+        A shot that failed in all its attempts.
+    QualityError
+        ``check.…``: the pictures are not what they should be; nothing is written.
+    StorageError
+        The folder exists, or the disk has no room for all frames; told before the first exposure.
+    """
+    if not re.fullmatch(recipe.part_id_regex, part_id):
+        raise InputError(
+            f"part id {part_id!r} does not match the recipe's {recipe.part_id_regex!r}",
+            hint="scan or type it again, or mend part_id_regex in the recipe",
+            code="capture.part_id",
+        )
+    folder = Path(folder)
+    check_replaceable(folder, overwrite=overwrite, marker=FILE_NAME)
+    plan = make_plan(recipe, rig.zones, rig.directions)
+    settings = rig.camera_settings(recipe.exposure_us, recipe.gain_db)
+    actual = rig.camera.configure(settings)
+    _check_room(folder, plan, actual.width or 0, actual.height or 0, actual.pixel_format)
+    watcher = Watcher(full_scale_of(actual.pixel_format) or 1.0)
+    description = Description.model_validate(
+        {
+            "part_id": part_id,
+            "pixel_format": actual.pixel_format,
+            "linear": True,
+            "simulated": rig.settings.simulated,
+            "captured_utc": datetime.datetime.now(datetime.UTC).isoformat(),
+            "sensor": {"offset_x": actual.offset_x, "offset_y": actual.offset_y},
+            "rig_id": rig.settings.rig_id,
+            "plan": tuple(shot.shot for shot in plan.shots),
+            "pattern_set": plan.pattern_set.to_plain() if plan.pattern_set is not None else None,
+            "notes": f"recipe {recipe.product}" + "".join(f"; no {what}" for what in plan.absent),
+        }
+    )
+    with write_recording(folder, description, overwrite=overwrite) as writer, _DiskThread(writer) as disk:
+
+        def sink(shot: PlannedShot, frame: CameraFrame) -> None:
+            watcher.add(shot, frame.image)
+            disk.put(shot, frame)
+
+        log = capture_stepped(
+            rig.devices, plan, settings, sink, retries=recipe.retries, progress=progress, cancel=cancel
+        )
+        disk.finish()
+        checks = tuple(watcher.checks(recipe.limits, AZIMUTHS_DEG if set(watcher.zones) <= set(AZIMUTHS_DEG) else None))
+        if failed := [check for check in checks if not check.passed]:
+            raise QualityError(
+                "; ".join(check.sentence for check in failed[:4]),
+                hint="mend it and capture the part again; limits are in the recipe",
+                code=f"check.{failed[0].name}",
+            )
+    return Captured(folder, checks, log, plan)
+
+
+def _check_room(folder: Path, plan: Plan, width: int, height: int, pixel_format: str) -> None:
+    """Refuse a plan that the disk has no room for, with the arithmetic."""
+    parent = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.is_dir())
+    size = (
+        width * height * (1 if dtype_of(pixel_format) == "uint8" else 2) * (3 if pixel_format.startswith("RGB") else 1)
+    )
+    needed, free = len(plan.shots) * size + _SPARE_BYTES, shutil.disk_usage(parent).free
+    if needed > free:
+        raise StorageError(
+            f"{len(plan.shots)} frames × {size / 1e6:.1f} MB + {_SPARE_BYTES / 1e6:.0f} MB to spare need {needed / 1e9:.2f} GB; "
+            f"{parent} has {free / 1e9:.2f} GB free",
+            hint="make room, or write to another disk with -o",
+            code="storage.disk_full",
+        )
+
+
+class _DiskThread:
+    """Writes frames beside the capture, in order; whoever is faster waits, so that memory stays flat."""
+
+    def __init__(self, writer: RecordingWriter) -> None:
+        self._writer = writer
+        self._frames: queue.Queue[tuple[PlannedShot, CameraFrame] | None] = queue.Queue(_QUEUED)
+        self._failed: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run, name="frames to disk", daemon=True)
+
+    def __enter__(self) -> _DiskThread:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread.is_alive():  # something went wrong elsewhere: what is queued is not wanted any more
+            self._failed.append(RuntimeError("the capture ended"))
+            self._end()
+
+    def put(self, shot: PlannedShot, frame: CameraFrame) -> None:
+        """Queue a frame; raises what an earlier one met."""
+        if self._failed:
+            raise self._failed[0]
+        self._frames.put((shot, frame))
+
+    def finish(self) -> None:
+        """Wait until everything is on disk; raises what went wrong."""
+        self._end()
+        if self._failed:
+            raise self._failed[0]
+
+    def _end(self) -> None:
+        self._frames.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (item := self._frames.get()) is not None:
+            if self._failed:
+                continue  # drain, so that the capture does not block
+            shot, frame = item
+            try:
+                self._writer.add(
+                    shot.shot.name,
+                    frame.image,
+                    exposure_us=frame.exposure_us,
+                    gain_db=frame.gain_db,
+                    timestamp_ns=frame.timestamp_ns,
+                    frame_id=frame.frame_id,
+                    counters=dict(frame.counters),
+                )
+            except BaseException as error:  # raised again in the capture's thread
+                self._failed.append(error)

@@ -1,0 +1,227 @@
+"""A rig: camera, lights and projector as rig.toml (or a ``sim://`` URL) says, opened together and left dark.
+
+``with Rig.open("rig.toml") as rig: …``. Whatever ends the block, everything is switched off; should this process be killed,
+the guardian does it (``guardian``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pydantic import Field
+
+from rakelight import config
+from rakelight.acquisition.camera_process import CameraProcess
+from rakelight.acquisition.devices import CameraSettings, LightController, PatternProjector
+from rakelight.acquisition.guardian import Guardian
+from rakelight.acquisition.registry import find_driver
+from rakelight.acquisition.stepped import Devices, make_dark
+from rakelight.errors import ConfigError, DeviceError, InputError, RakelightError
+
+SIMULATED = "sim://"
+
+
+class CameraSection(config.Model):
+    """``[camera]``: the driver, how it finds the camera, and what does not change from product to product."""
+
+    driver: str = "genicam"
+    producer: str | None = None
+    serial_number: str | None = None
+    pixel_format: str = "BayerRG12"
+    offset_x: int = Field(default=0, ge=0)
+    offset_y: int = Field(default=0, ge=0)
+    width: int | None = Field(default=None, ge=1)
+    height: int | None = Field(default=None, ge=1)
+    environment: dict[str, str] = Field(default_factory=dict)
+
+    def options(self) -> dict[str, Any]:
+        """Keywords of the driver."""
+        chosen = {"producer": self.producer, "serial_number": self.serial_number, "environment": self.environment}
+        return {key: value for key, value in chosen.items() if value}
+
+
+class RigSettings(config.Model):
+    """The content of rig.toml. ``lights`` and ``projector`` hold ``driver`` and that driver's own keys; both may be absent."""
+
+    schema_: int = Field(alias="schema", default=1)
+    rig_id: str = Field(min_length=1, max_length=80)
+    simulated: bool = False
+    camera: CameraSection
+    lights: config.PlainData | None = None
+    projector: config.PlainData | None = None
+
+
+class Rig:
+    """An open rig; made by :meth:`open`.
+
+    Attributes
+    ----------
+    settings : RigSettings
+    camera : CameraProcess
+    lights : LightController or None
+    projector : PatternProjector or None
+    """
+
+    def __init__(self, settings: RigSettings, closing: contextlib.ExitStack) -> None:
+        self.settings = settings
+        self._closing = closing
+        self.camera: CameraProcess
+        self.lights: LightController | None = None
+        self.projector: PatternProjector | None = None
+
+    @classmethod
+    def open(cls, where: str | Path) -> Rig:
+        """Open the rig of a rig.toml, or a simulated one (``sim://PART?…``).
+
+        Raises
+        ------
+        ConfigError
+            Keys that do not fit.
+        DeviceError
+            ``rig.open``: one or more devices did not open; the message names every one of them.
+        """
+        closing = contextlib.ExitStack()
+        try:
+            settings = simulated_rig(str(where), closing) if str(where).startswith(SIMULATED) else _read(Path(where))
+            rig = cls(settings, closing)
+            rig._open_devices()
+        except BaseException:
+            closing.close()
+            raise
+        return rig
+
+    def _open_devices(self) -> None:
+        shining = {
+            kind: {"driver": section.get("driver", default), "options": _without_driver(section)}
+            for kind, section, default in (
+                ("lights", self.settings.lights, "serial"),
+                ("projectors", self.settings.projector, "bridge"),
+            )
+            if section is not None
+        }
+        failed: list[tuple[str, RakelightError]] = []
+        openers: list[tuple[str, str, Any]] = [("camera", "camera", lambda: self._camera())]
+        if "lights" in shining:
+            openers.append(("lights", "lights", lambda: _device("lights", shining)))
+        if "projectors" in shining:
+            openers.append(("projector", "projector", lambda: _device("projectors", shining)))
+        for attribute, name, opener in openers:
+            try:
+                device = opener()
+            except RakelightError as error:
+                failed.append((name, error))
+                continue
+            self._closing.callback(device.close)
+            setattr(self, attribute, device)
+        if failed:
+            raise _tree(failed)
+        if shining:
+            guardian = Guardian(shining)
+            self._closing.callback(guardian.close)
+
+    def _camera(self) -> CameraProcess:
+        section = self.settings.camera
+        return CameraProcess(section.driver, section.options())
+
+    @property
+    def zones(self) -> tuple[int, ...]:
+        """Light zones there are."""
+        return self.lights.zones if self.lights is not None else ()
+
+    @property
+    def directions(self) -> tuple[int, ...]:
+        """Projector directions there are."""
+        return self.projector.directions if self.projector is not None else ()
+
+    @property
+    def devices(self) -> Devices:
+        """What an executor drives."""
+        return Devices(
+            self.camera,
+            self.lights,
+            self.projector,
+            getattr(self.lights, "settle_ms", 0.0) / 1000,
+            getattr(getattr(self.projector, "settings", None), "settle_ms", 0.0) / 1000,
+            self.camera.reopen,
+        )
+
+    def camera_settings(self, exposure_us: float, gain_db: float = 0.0) -> CameraSettings:
+        """The camera's settings of rig.toml with an exposure."""
+        c = self.settings.camera
+        return CameraSettings(exposure_us, gain_db, c.pixel_format, c.offset_x, c.offset_y, c.width, c.height)
+
+    def make_dark(self) -> None:
+        """Lights and projector off, camera disarmed."""
+        make_dark(self.devices)
+
+    def close(self) -> None:
+        """Switch everything off and let go of it; may be called twice."""
+        self._closing.close()
+
+    def __enter__(self) -> Rig:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def _read(path: Path) -> RigSettings:
+    return config.load_toml(path, RigSettings, hint="mend the keys named; docs/rig.md lists what rig.toml may hold")
+
+
+def _without_driver(section: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in section.items() if key != "driver"}
+
+
+def _device(kind: str, shining: dict[str, dict[str, Any]]) -> Any:
+    entry = shining[kind]
+    return find_driver(kind, entry["driver"])(**entry["options"])
+
+
+def _tree(failed: list[tuple[str, RakelightError]]) -> RakelightError:
+    """All that is wrong with a rig in one error; a single one keeps its kind and code."""
+    if len(failed) == 1:
+        name, error = failed[0]
+        kind = type(error) if isinstance(error, (DeviceError, ConfigError)) else DeviceError
+        return kind(f"{name}: {error.message}", hint=error.hint, code=error.code)
+    lines = "".join(f"\n  {name} [{e.code}] {e.message}\n    → {e.hint}" for name, e in failed)
+    return DeviceError(f"{len(failed)} devices did not open:{lines}", hint="mend each as it says", code="rig.open")
+
+
+def simulated_rig(url: str, closing: contextlib.ExitStack) -> RigSettings:
+    """Start a simulated bench in a process of its own; it goes when this one does."""
+    bench = subprocess.Popen(  # noqa: S603 - our own module
+        [sys.executable, "-m", "rakelight.acquisition.simulator.bench", url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        start_new_session=os.name == "posix",  # Ctrl-C must not take the devices away from under the rig
+    )
+
+    def end() -> None:
+        assert bench.stdin is not None and bench.stdout is not None
+        bench.stdin.close()
+        bench.stdout.close()
+        try:
+            bench.wait(5.0)
+        except subprocess.TimeoutExpired:
+            bench.kill()
+            bench.wait()
+
+    closing.callback(end)
+    assert bench.stdout is not None
+    line = bench.stdout.readline()
+    told = json.loads(line) if line.strip() else {"error": {"message": "the simulated bench did not start"}}
+    if "error" in told:
+        error = told["error"]
+        kind = DeviceError if str(error.get("code", "")).startswith("simulator.no_") else InputError
+        raise kind(error["message"], hint=error.get("hint", ""), code=error.get("code", "simulator.failed"))
+    return config.validate(told, RigSettings, source=url)

@@ -1,0 +1,194 @@
+"""The simulated bench: one process that holds the scene, the timeline of its lights, and the far ends of all wires.
+
+``python -m rakelight.acquisition.simulator.bench sim://knob_cap?seed=3&fault=drop@17`` prints one JSON line, the rig's settings
+as rig.toml would hold them, and serves until its input closes. Options of the URL: ``seed``, ``defect``, ``width``, ``height``,
+``bayer`` (1, 0), ``zones`` (4: how many), ``projector`` (1, 0), ``lights`` (hik, ccs, vst, xor, cst), ``fault``, ``prerendered``
+(1: pictures of the same light are made once), ``rise_ms`` and ``latency_ms`` of the lights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from rakelight.acquisition.simulator import light_device
+from rakelight.acquisition.simulator.exposure import Exposures
+from rakelight.acquisition.simulator.gentl.build import cti_path
+from rakelight.acquisition.simulator.light_device import LightBank, LightFaults
+from rakelight.acquisition.simulator.memory import available_bytes, check_memory
+from rakelight.acquisition.simulator.projector_device import ProjectorDevice
+from rakelight.acquisition.simulator.rig import reference_rig
+from rakelight.acquisition.simulator.scene import Lit, Scene, default_samples
+from rakelight.acquisition.simulator.scene_server import SceneServer
+from rakelight.acquisition.simulator.serial_host import SerialHost
+from rakelight.acquisition.simulator.specimen import Specimen, make_specimen
+from rakelight.acquisition.simulator.timeline import Timeline
+from rakelight.acquisition.simulator.wire_faults import parse_faults
+from rakelight.errors import InputError, RakelightError
+from rakelight.reconstruction.patterns import Uniform
+
+_FAMILIES: dict[str, tuple[Callable[[LightBank], Any], int, int]] = {  # device, baud, full level
+    "hik": (light_device.LetterDevice, 19200, 255),
+    "ccs": (light_device.CcsDevice, 9600, 255),
+    "vst": (light_device.VstDevice, 38400, 255),
+    "xor": (light_device.XorDevice, 9600, 255),
+}
+
+
+_READERS: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "bool": lambda t: bool(int(t)), "str": str}
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What a ``sim://`` URL says."""
+
+    part: str
+    seed: int = 0
+    defect: str = ""
+    width: int = 1368
+    height: int = 0
+    bayer: bool = True
+    zones: int = 4
+    projector: bool = True
+    lights: str = "hik"
+    baud: int = 115200
+    fault: str = ""
+    prerendered: bool = False
+    rise_ms: float = 0.5
+    latency_ms: float = 1.0
+    samples: int = 0
+
+
+def parse_url(url: str) -> BenchOptions:
+    """``sim://PART?key=value&…`` → options; raises :class:`InputError` (``simulator.url``) naming the key."""
+    parts = urlsplit(url)
+    if parts.scheme != "sim" or not parts.netloc:
+        raise _url_error(url, "is no simulated rig")
+    values: dict[str, Any] = {"part": parts.netloc}
+    known = {f.name: str(f.type) for f in fields(BenchOptions)}
+    for key, text in parse_qsl(parts.query, keep_blank_values=True):
+        if key not in known or key == "part":
+            raise _url_error(url, f"has the unknown key {key!r}; known: {', '.join(k for k in known if k != 'part')}")
+        try:
+            values[key] = _READERS[known[key]](text)
+        except ValueError as error:
+            raise _url_error(url, f"has {key}={text!r}, which is no {known[key]}") from error
+    options = BenchOptions(**values)
+    if options.lights not in _FAMILIES:
+        raise _url_error(url, f"has lights={options.lights!r}; known: {', '.join(_FAMILIES)}")
+    if not 0 <= options.zones <= 4:
+        raise _url_error(url, f"has zones={options.zones}; allowed: 0 to 4")
+    return options
+
+
+def _url_error(url: str, what: str) -> InputError:
+    return InputError(
+        f"{url} {what}", hint="for example sim://knob_cap?seed=3&width=912&fault=drop@17", code="simulator.url"
+    )
+
+
+class Bench:
+    """Everything running; ``settings`` is what a rig needs to know. Use as a context, or call ``close``."""
+
+    def __init__(self, options: BenchOptions) -> None:
+        self._open = contextlib.ExitStack()
+        try:
+            self._build(options)
+        except BaseException:
+            self._open.close()
+            raise
+
+    def _build(self, options: BenchOptions) -> None:
+        faults = parse_faults(options.fault)
+        kind = "BayerRG12" if options.bayer else "Mono12"
+        rig = reference_rig(options.width, options.height or None, pixel_format=kind)
+        samples = options.samples or default_samples(rig.camera.width)
+        check_memory(rig.camera.width, rig.camera.height, samples, 4, available_bytes())
+        self.specimen: Specimen = make_specimen(options.part, options.seed, options.defect or None)
+        self.scene = Scene(self.specimen.part, rig, self.specimen.pose, samples=samples)
+        self._warm_up(options)
+        self.timeline = Timeline()
+        self.exposures = Exposures(
+            self.scene, self.timeline, faults, seed=options.seed, prerendered=options.prerendered
+        )
+        self.server = SceneServer(rig.camera.width, rig.camera.height, options.bayer, self.exposures)
+        self._open.callback(self.server.close)
+        self.settings: dict[str, Any] = {
+            "schema": 1,
+            "rig_id": "reference-simulated-rig",
+            "simulated": True,
+            "camera": {
+                "driver": "genicam",
+                "producer": str(cti_path()),
+                "serial_number": "SIM-0001",
+                "pixel_format": kind,
+                "environment": {"RAKELIGHT_SCENE": self.server.address, "RAKELIGHT_SERIAL": "SIM-0001"},
+            },
+        }
+        if options.zones:
+            self.settings["lights"] = self._lights(
+                options, LightFaults(faults.dead_zones, faults.swapped_zones), faults
+            )
+        if options.projector:
+            device = ProjectorDevice(self.timeline, edge=self.server.trigger, faults=faults.projector)
+            self._open.callback(device.close)
+            host = SerialHost(device, baud=options.baud, faults=faults.projector_line)
+            self._open.callback(host.close)
+            self.settings["projector"] = {"driver": "bridge", "port": host.url, "baud": options.baud}
+
+    def _warm_up(self, options: BenchOptions) -> None:
+        """Render what every source does, so that no frame comes late because its maps are made first."""
+        states = [Lit({zone: 1.0}) for zone in range(1, options.zones + 1)]
+        if options.projector:
+            states += [Lit({}, source.direction, Uniform(1.0)) for source in self.scene.rig.projectors]
+        for state in states:
+            self.scene.read_out(self.scene.electrons([(state, 1.0)]), seed=0)
+
+    def _lights(self, options: BenchOptions, lamps: LightFaults, faults: Any) -> dict[str, Any]:
+        make, _, full = _FAMILIES[options.lights]
+        zones = {zone: zone for zone in range(1, options.zones + 1)}
+        bank = LightBank(
+            zones, self.timeline, full, latency_s=options.latency_ms / 1000, rise_s=options.rise_ms / 1000, faults=lamps
+        )
+        host = SerialHost(make(bank), baud=options.baud, faults=faults.light_line)
+        self._open.callback(host.close)
+        return {
+            "driver": "serial",
+            "protocol": options.lights,
+            "port": host.url,
+            "baud": options.baud,
+            "channels": {str(zone): zone for zone in zones},
+            "settle_ms": options.latency_ms + options.rise_ms + 0.5,
+            "max_duty": 1.0,
+        }
+
+    def close(self) -> None:
+        """End all wires."""
+        self._open.close()
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def main() -> int:
+    try:
+        bench = Bench(parse_url(sys.argv[1]))
+    except RakelightError as error:
+        print(json.dumps({"error": error.to_dict()}), flush=True)  # noqa: T201 - the rig reads it
+        return error.exit_code
+    with bench:
+        print(json.dumps(bench.settings), flush=True)  # noqa: T201 - the rig reads it
+        sys.stdin.read()  # until whoever started it has gone
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

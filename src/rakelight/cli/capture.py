@@ -1,0 +1,105 @@
+"""``rakelight capture``: parts in front of a rig become recordings."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rakelight.cli.console import emit_json, json_option, progress, table, warn
+
+if TYPE_CHECKING:
+    from rakelight.acquisition.stepped import Progress
+
+_AT_LEAST = ("dead_zone", "dark_projector")  # checks whose figure must not be below the limit
+
+
+@click.command()
+@click.option("--rig", "-r", required=True, help="rig.toml, or a simulated rig: sim://knob_cap?seed=3&width=912")
+@click.option("--recipe", "-p", required=True, type=click.Path(path_type=Path), help="recipe.toml: what to capture.")
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Recording to write (with -n: a folder of them).",
+)
+@click.option("--part-id", help="Name of the part; by default the product's name and a number.")
+@click.option("-n", "--count", type=click.IntRange(1), help="Capture that many times.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier recording.")
+@json_option
+def capture(
+    rig: str, recipe: Path, output: Path, part_id: str | None, count: int | None, overwrite: bool, as_json: bool
+) -> None:
+    """Capture the part under the camera as a recording: every light, all together, the room, every pattern.
+
+    The recording appears when every frame is there and the pictures are what they should be. Ctrl-C ends at the next
+    frame; whatever happens, lights and projectors are off afterwards.
+
+    \b
+    Examples:
+      rakelight capture --rig rig.toml --recipe knob.toml -o recordings/knob-17 --part-id knob-17
+      rakelight capture --rig "sim://knob_cap?seed=3&width=912" --recipe knob.toml -o recordings/knob-sim
+    """
+    from rakelight.acquisition.capture import capture as run
+    from rakelight.acquisition.recipe import load_recipe
+    from rakelight.acquisition.rig import Rig
+    from rakelight.acquisition.stepped import Cancelled
+
+    wanted = load_recipe(recipe)
+    stop = threading.Event()
+    done: list[dict[str, Any]] = []
+    with progress("opening the rig", quiet=as_json) as step, Rig.open(rig) as opened:
+        previous = signal.signal(signal.SIGINT, lambda *_: stop.set())
+        try:
+            for number in range(1, (count or 1) + 1):
+                name = part_id or f"{wanted.product}-{number:04d}"
+                folder = output / f"{name}" if count else output
+                captured = run(
+                    opened,
+                    wanted,
+                    folder,
+                    part_id=name if part_id is None or not count else f"{part_id}-{number}",
+                    overwrite=overwrite,
+                    progress=lambda p: step(_line(p)),
+                    cancel=stop.is_set,
+                )
+                done.append(captured.to_plain())
+                if not as_json:
+                    _tell(captured)
+        except Cancelled:
+            raise KeyboardInterrupt from None
+        finally:
+            signal.signal(signal.SIGINT, previous)
+    if as_json:
+        emit_json(done[0] if count is None else {"captures": done})
+
+
+def _line(told: Progress) -> str:
+    left = f", {told.seconds_left:.0f} s left" if told.seconds_left is not None else ""
+    return f"{told.state} {told.shot}: {told.done} of {told.total}{left}" + (
+        f" – {told.trouble}" if told.trouble else ""
+    )
+
+
+def _tell(captured: Any) -> None:
+    plan, log = captured.plan, captured.log
+    worst: dict[str, Any] = {}
+    for check in captured.checks:
+        value, limit = check.value, check.limit
+        margin = value - limit if check.name in _AT_LEAST else limit - value
+        if check.name not in worst or margin < worst[check.name][0]:
+            worst[check.name] = (margin, value, limit)
+    rows = [
+        (name, f"{value:.3g}", f"{'at least' if name in _AT_LEAST else 'at most'} {limit:.3g}")
+        for name, (_, value, limit) in worst.items()
+    ]
+    table(f"{captured.folder}: {len(plan.shots)} frames, all checks passed", ("check", "worst", "allowed"), rows)
+    warn(f"shot {a.shot} was taken again: {a.message}" for a in log.attempts)
+    warn(f"this rig has no {what}: they are absent from the recording" for what in plan.absent)
+    click.echo(
+        f"recording: {captured.folder}\nnext: rakelight reconstruct {captured.folder} --calibration CALIBRATION -o OUTPUT"
+    )

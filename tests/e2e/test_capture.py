@@ -1,0 +1,183 @@
+"""The whole wire: capture on a simulated rig through harvesters and serial ports, then reconstruct what came."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rakelight.acquisition.capture import capture
+from rakelight.acquisition.recipe import PatternRecipe, Recipe
+from rakelight.acquisition.rig import Rig
+from rakelight.acquisition.stepped import Cancelled, Progress
+from rakelight.dataset.recording import Recording, verify
+from rakelight.errors import ConfigError, DeviceError, InputError, QualityError, RakelightError
+
+pytest.importorskip("genicam")
+SIM = "sim://knob_cap?seed=3&width=456&samples=1"
+LIGHTS = Recipe(product="knob_cap", exposure_us=6000, all_zones_exposure_us=2000)
+PATTERNS = LIGHTS.model_copy(update={"patterns": PatternRecipe(steps=4, exposure_us=3000, directions=(1, 3))})
+
+
+def test_a_part_becomes_a_recording(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    with Rig.open(SIM) as rig:
+        result = capture(rig, PATTERNS, tmp_path / "part", part_id="knob-1", progress=told.append)
+        assert rig.zones == rig.directions == (1, 2, 3, 4)
+    recording = Recording.open(tmp_path / "part")
+    assert list(verify(recording)) == [] and recording.info.simulated and recording.info.captured_utc
+    info = recording.info
+    assert (info.pixel_format, info.width, info.height, info.part_id) == ("BayerRG12", 456, 304, "knob-1")
+    assert len(info.frames) == len(result.plan.shots) == 4 + 1 + 1 + 2 * (4 + 7 + 2)
+    assert not result.log.attempts and all(check.passed for check in result.checks)
+    assert {c.name for c in result.checks} >= {"dead_zone", "zone_order", "saturation", "ambient", "black_pattern"}
+    ids = [f.frame_id for f in info.frames]
+    assert ids == list(range(1, len(ids) + 1)), "one frame for each trigger"
+    stamps = [f.timestamp_ns or 0 for f in info.frames]
+    assert stamps == sorted(stamps) and stamps[0] > 0
+    assert {f.shot: f.exposure_us for f in info.frames}["all_zones"] == 2000
+    assert told[0].state == "preparing" and told[-1].state == "finished"
+    zone1, ambient = (recording.read(next(recording.shots(role))) for role in ("zone", "ambient"))  # type: ignore[arg-type]
+    assert zone1.mean() > 3 * ambient.mean()
+
+
+def test_what_the_scene_renders_is_what_a_direct_simulation_gives(tmp_path: Path) -> None:
+    """The wire changes nothing: same specimen, same light, means agree to noise."""
+    from rakelight.pipeline.simulate import Settings, simulate
+
+    simulate("knob_cap", tmp_path / "direct", seed=3, settings=Settings(456, pattern_set=None, samples=1))
+    direct = Recording.open(tmp_path / "direct")
+    with Rig.open(SIM) as rig:
+        zone_us = next(direct.shots("zone", 1)).exposure_us or 0
+        recipe = Recipe(product="knob_cap", exposure_us=zone_us, ambient=False)
+        capture(rig, recipe, tmp_path / "wire", part_id="x")
+    wire = Recording.open(tmp_path / "wire")
+    for zone in (1, 2, 3, 4):
+        a, b = (r.read(next(r.shots("zone", zone))).astype(float) for r in (direct, wire))
+        lit = a + b > 1000  # by both: chosen by one alone, its noise would be
+        assert abs((b[lit] - a[lit]).mean()) < 0.002 * a[lit].mean()
+        assert np.abs(b - a).max() < 12 * 30
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ("drop@3", "camera.timeout"),
+        ("incomplete@3", "camera.incomplete"),
+        ("duplicate@3", "frame.duplicate"),
+        ("unplug@3", "camera.lost"),
+        ("light.garbage@6", ""),
+    ],
+)
+def test_a_fault_is_cured_by_another_attempt(tmp_path: Path, fault: str, code: str) -> None:
+    with Rig.open(f"{SIM}&fault={fault}") as rig:
+        result = capture(rig, LIGHTS, tmp_path / "part", part_id="x")
+    assert [a.code for a in result.log.attempts] == ([code] if code else [])
+    recording = Recording.open(tmp_path / "part")
+    assert list(verify(recording)) == [] and len(recording.info.frames) == 6
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "told"),
+    [
+        ("dead_zone@2", "check.dead_zone", "zone 2 gives 0%"),
+        ("swapped_zones@24", "check.zone_order", "zone 2 shines from 2[67]"),
+        ("drop@2,drop@3,drop@4", "camera.timeout", "no frame of camera"),
+        ("light.deaf@12x99", "light.no_answer", "did not answer"),
+        ("light.disconnect@12", "light.lost", "port"),
+    ],
+)
+def test_a_lasting_fault_is_named_and_nothing_is_written(tmp_path: Path, fault: str, code: str, told: str) -> None:
+    with Rig.open(f"{SIM}&fault={fault}") as rig, pytest.raises(RakelightError, match=told) as caught:
+        capture(rig, LIGHTS, tmp_path / "part", part_id="x")
+    assert caught.value.code == code and caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+    assert isinstance(caught.value, QualityError) == code.startswith("check.")
+
+
+def test_fewer_lights_and_no_projector_are_an_ordinary_rig(tmp_path: Path) -> None:
+    with Rig.open(f"{SIM}&zones=3&projector=0&bayer=0") as rig:
+        result = capture(
+            rig, PATTERNS.model_copy(update={"patterns": PatternRecipe(exposure_us=3000)}), tmp_path / "p", part_id="x"
+        )
+        assert result.plan.absent == ("patterns",) and rig.zones == (1, 2, 3)
+        with pytest.raises(ConfigError, match=r"asks for direction 1, 3; the rig has none"):
+            capture(rig, PATTERNS, tmp_path / "q", part_id="x")
+        with pytest.raises(InputError, match="does not match"):
+            capture(rig, LIGHTS, tmp_path / "q", part_id="no spaces please")
+    assert Recording.open(tmp_path / "p").zones == (1, 2, 3)
+    assert Recording.open(tmp_path / "p").info.pixel_format == "Mono12"
+
+
+def test_cancel_ends_at_a_frame_and_leaves_it_dark(tmp_path: Path) -> None:
+    seen: list[str] = []
+    with Rig.open(SIM) as rig:
+        with pytest.raises(Cancelled):
+            capture(
+                rig, LIGHTS, tmp_path / "p", part_id="x",
+                progress=lambda p: seen.append(p.shot), cancel=lambda: "zone3" in seen,
+            )  # fmt: skip
+        assert list(tmp_path.iterdir()) == []
+        capture(rig, LIGHTS, tmp_path / "p", part_id="x")  # and the rig goes on
+    assert Recording.open(tmp_path / "p").zones == (1, 2, 3, 4)
+
+
+def test_all_that_is_wrong_with_a_rig_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "rig.toml").write_text(
+        'schema = 1\nrig_id = "bench"\n[camera]\nproducer = "absent.cti"\n'
+        '[lights]\nprotocol = "hik"\nport = "/dev/absent0"\nchannels = { 1 = 1 }\n'
+        '[projector]\nport = "/dev/absent1"\n'
+    )
+    with pytest.raises(DeviceError) as caught:
+        Rig.open(tmp_path / "rig.toml")
+    assert caught.value.code == "rig.open"
+    for told in ("absent.cti does not exist", "/dev/absent0", "/dev/absent1", "camera.producer", "port.missing"):
+        assert told in caught.value.message
+    (tmp_path / "rig.toml").write_text('schema = 1\nrig_id = "bench"\n[camera]\nproduser = "x"\n')
+    with pytest.raises(ConfigError, match=r"camera.produser .*did you mean 'producer'"):
+        Rig.open(tmp_path / "rig.toml")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills by signal")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "SIGTERM"])
+def test_a_killed_program_leaves_it_dark(tmp_path: Path, number: int) -> None:
+    """The bench lives on its own here, so that one can see the light after the program's death."""
+    from rakelight.acquisition.simulator.bench import Bench, parse_url
+
+    with Bench(parse_url(f"{SIM}&prerendered=1")) as bench:
+        (tmp_path / "rig.json").write_text(json.dumps(bench.settings))
+        code = (
+            "import json, sys, time\n"
+            "from rakelight.acquisition.rig import Rig, RigSettings\n"
+            "import rakelight.acquisition.rig as r\n"
+            "r._read = lambda path: RigSettings.model_validate(json.loads(path.read_text()))\n"
+            "rig = Rig.open(sys.argv[1])\n"
+            "rig.lights.light((1, 2))\n"
+            "print('lit', flush=True)\n"
+            "time.sleep(60)\n"
+        )
+        child = subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / "rig.json")], stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert child.stdout is not None and child.stdout.readline() == "lit\n"
+            deadline = time.monotonic() + 1.0
+            while not bench.timeline.now().zones and time.monotonic() < deadline:
+                time.sleep(0.005)
+            assert [zone for zone, _ in bench.timeline.now().zones] == [1, 2]
+            child.send_signal(number)
+            start = time.monotonic()
+            while bench.timeline.now().zones and time.monotonic() - start < 3:
+                time.sleep(0.002)
+            assert not bench.timeline.now().zones and time.monotonic() - start < 1.0
+        finally:
+            child.kill()
+            child.wait()
+            child.stdout.close()  # type: ignore[union-attr]

@@ -169,7 +169,7 @@ def _order(lit: Mapping[int, NDArray[np.float32]], azimuths_deg: Mapping[int, fl
 def reduced(image: NDArray[Any]) -> NDArray[np.float32]:
     """A small grey copy (h, w) float32: the mean of every n-th 2×2 cell, at most about 320 wide."""
     grey = image.mean(axis=2, dtype=np.float32) if image.ndim == 3 else image
-    step = max(2, 2 * (grey.shape[1] // (2 * _WIDTH)))
+    step = max(2, 2 * round(grey.shape[1] / (2 * _WIDTH)))
     rows, columns = (grey.shape[0] - 1) // step * step, (grey.shape[1] - 1) // step * step
     cells = [grey[i:rows:step, j:columns:step].astype(np.float32) for i in (0, 1) for j in (0, 1)]
     return np.asarray(sum(cells) / np.float32(4), np.float32)

@@ -28,6 +28,7 @@ def test_each_kind_has_its_own_exit_code_and_default_code() -> None:
         "ConfigError": 3,
         "DeviceError": 4,
         "DatasetError": 7,
+        "QualityError": 6,
         "StorageError": 8,
         "CalibrationError": 9,
         "ModelError": 11,

@@ -101,7 +101,11 @@ def test_wheel_holds_every_module_and_example_and_nothing_else(wheel: Path, sour
     for package in PACKAGES:
         parent = next(p for p in (package, *_parents(package)) if p in PACKAGE_DIR)
         folder = source_tree.joinpath(PACKAGE_DIR[parent], *package[len(parent) + 1 :].split("."))
-        wanted |= {f"{package.replace('.', '/')}/{file.name}" for file in folder.glob("*.py")}
+        wanted |= {
+            f"{package.replace('.', '/')}/{file.name}"
+            for file in folder.iterdir()
+            if file.suffix in (".py", ".c", ".h")
+        }
     for file in (source_tree / "examples").rglob("*"):
         if file.is_file():
             wanted.add(f"rakelight/examples/{file.relative_to(source_tree / 'examples').as_posix()}")

@@ -24,6 +24,7 @@ from rakelight.folders import check_replaceable
 
 AZIMUTHS_DEG = {1: 0.0, 2: 90.0, 3: 180.0, 4: 270.0}  # docs/conventions.md: zones counter-clockwise from the right
 _SPARE_BYTES = 200_000_000
+_WRITERS = 2
 _QUEUED = 4  # frames between camera and disk; more would only hide a slow disk
 
 
@@ -100,7 +101,7 @@ def capture(
             "notes": f"recipe {recipe.product}" + "".join(f"; no {what}" for what in plan.absent),
         }
     )
-    with write_recording(folder, description, overwrite=overwrite) as writer, _DiskThread(writer) as disk:
+    with write_recording(folder, description, overwrite=overwrite) as writer, _DiskThreads(writer) as disk:
 
         def sink(shot: PlannedShot, frame: CameraFrame) -> None:
             watcher.add(shot, frame.image)
@@ -136,21 +137,30 @@ def _check_room(folder: Path, plan: Plan, width: int, height: int, pixel_format:
         )
 
 
-class _DiskThread:
-    """Writes frames beside the capture, in order; whoever is faster waits, so that memory stays flat."""
+class _DiskThreads:
+    """Write frames beside the capture, each at its place; whoever is faster waits, so that memory stays flat.
+
+    Two threads: while one waits for the disk (fsync), the other computes a checksum.
+    """
 
     def __init__(self, writer: RecordingWriter) -> None:
         self._writer = writer
-        self._frames: queue.Queue[tuple[PlannedShot, CameraFrame] | None] = queue.Queue(_QUEUED)
+        self._frames: queue.Queue[tuple[int, PlannedShot, CameraFrame] | None] = queue.Queue(_QUEUED)
         self._failed: list[BaseException] = []
-        self._thread = threading.Thread(target=self._run, name="frames to disk", daemon=True)
+        self._count = 0
+        self._threads = [
+            threading.Thread(target=self._run, name="frames to disk", daemon=True) for _ in range(_WRITERS)
+        ]
 
-    def __enter__(self) -> _DiskThread:
-        self._thread.start()
+    def __enter__(self) -> _DiskThreads:
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._thread.is_alive():  # something went wrong elsewhere: what is queued is not wanted any more
+        if any(
+            thread.is_alive() for thread in self._threads
+        ):  # something went wrong elsewhere: what is queued is not wanted any more
             self._failed.append(RuntimeError("the capture ended"))
             self._end()
 
@@ -158,7 +168,8 @@ class _DiskThread:
         """Queue a frame; raises what an earlier one met."""
         if self._failed:
             raise self._failed[0]
-        self._frames.put((shot, frame))
+        self._count += 1
+        self._frames.put((self._count, shot, frame))
 
     def finish(self) -> None:
         """Wait until everything is on disk; raises what went wrong."""
@@ -167,18 +178,21 @@ class _DiskThread:
             raise self._failed[0]
 
     def _end(self) -> None:
-        self._frames.put(None)
-        self._thread.join()
+        for _ in self._threads:
+            self._frames.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
         while (item := self._frames.get()) is not None:
             if self._failed:
                 continue  # drain, so that the capture does not block
-            shot, frame = item
+            place, shot, frame = item
             try:
                 self._writer.add(
                     shot.shot.name,
                     frame.image,
+                    place=place,
                     exposure_us=frame.exposure_us,
                     gain_db=frame.gain_db,
                     timestamp_ns=frame.timestamp_ns,

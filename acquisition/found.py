@@ -66,15 +66,15 @@ def serve_simulated(url: str) -> Iterator[tuple[dict[str, Any], str]]:
     with contextlib.ExitStack() as closing:
         settings = simulated_rig(url, closing)
         plain = settings.model_dump(mode="json", by_alias=True, exclude_none=True)
-        yield plain, _toml(plain)
+        yield plain, rig_toml(plain)
 
 
-def _toml(plain: dict[str, Any], prefix: str = "") -> str:
-    """A table as TOML: numbers, strings, booleans and tables of them."""
+def rig_toml(plain: dict[str, Any], prefix: str = "") -> str:
+    """The settings of a rig as the text of a rig.toml: numbers, strings, booleans and tables of them."""
     lines, tables = [], []
     for key, value in plain.items():
         if isinstance(value, dict):
-            inner = _toml(value, f"{prefix}{key}.")
+            inner = rig_toml(value, f"{prefix}{key}.")
             tables.append(f"\n[{prefix}{key}]\n{inner}")
         elif isinstance(value, bool):
             lines.append(f"{key} = {str(value).lower()}\n")

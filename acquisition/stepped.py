@@ -179,6 +179,7 @@ class _Runner:
         self._exposure_us = 0.0
         self._exposure_actual_us = 0.0
         self._armed = False
+        self._pixels = 0
         self.seconds = {"light": 0.0, "settle": 0.0, "frame": 0.0}
 
     def take(self, shot: PlannedShot) -> CameraFrame:
@@ -192,7 +193,7 @@ class _Runner:
         start = time.monotonic()
         triggered = time.monotonic_ns()
         self._devices.camera.trigger()
-        frame = self._devices.camera.next_frame(deadline_s(shot.exposure_us))
+        frame = self._devices.camera.next_frame(deadline_s(shot.exposure_us, self._pixels))
         self._checker.check(frame, triggered)
         self.seconds["frame"] += time.monotonic() - start
         return frame if frame.exposure_us is not None else replace(frame, exposure_us=self._exposure_actual_us)
@@ -224,6 +225,7 @@ class _Runner:
             actual = camera.configure(replace(self._settings, exposure_us=exposure_us, trigger="software"))
             camera.arm(self._total)
             self._armed, self._exposure_us, self._exposure_actual_us = True, exposure_us, actual.exposure_us
+            self._pixels = (actual.width or 0) * (actual.height or 0)
             self._checker = FrameChecker()
         elif exposure_us != self._exposure_us:
             self._exposure_actual_us = camera.set_exposure(exposure_us)
@@ -240,6 +242,9 @@ class _Runner:
             self._devices.camera.disarm()
 
 
-def deadline_s(exposure_us: float, transfer_s: float = 1.0) -> float:
-    """How long a frame may take: its exposure, twice as much for cameras that expose the next one first, and transfer."""
-    return 2 * exposure_us / 1e6 + transfer_s
+_PIXELS_PER_S = 1e7  # transfer at worst: 16-bit frames over a fifth of Gigabit Ethernet
+
+
+def deadline_s(exposure_us: float, pixels: int) -> float:
+    """How long a frame may take: its exposure, twice for cameras that finish another one first, its transfer, and 1 s."""
+    return 2 * exposure_us / 1e6 + pixels / _PIXELS_PER_S + 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,12 +35,18 @@ class RecordingWriter:
     def __init__(self, folder: Path, description: Description) -> None:
         self._folder = folder
         self._description = description
-        self.frames: list[Frame] = []
+        self._frames: dict[int, Frame] = {}
+        self._lock = threading.Lock()
         self._size: tuple[int, int] | None = None
         self.warnings: list[str] = []
 
-    def add(self, shot: str, image: NDArray[Any], **measured: Any) -> Frame:
-        """Store one frame of a planned shot.
+    @property
+    def frames(self) -> list[Frame]:
+        """The stored frames in their order."""
+        return [frame for _, frame in sorted(self._frames.items())]
+
+    def add(self, shot: str, image: NDArray[Any], *, place: int | None = None, **measured: Any) -> Frame:
+        """Store one frame of a planned shot. Several threads may do so at once if each says the ``place``.
 
         Parameters
         ----------
@@ -47,6 +54,8 @@ class RecordingWriter:
             Name of the shot in the plan.
         image : (H, W) or (H, W, 3) array
             Of the dtype and shape that the pixel format implies; all frames are of one size.
+        place : int, optional
+            Of the frame in the recording, from 1; the next one by default.
         measured
             ``exposure_us``, ``gain_db``, ``timestamp_ns``, ``frame_id``, ``counters``, ``original``.
 
@@ -78,9 +87,9 @@ class RecordingWriter:
         if image.size == 0:
             raise InputError(f"frame {name} has shape {image.shape}, no pixels", code="input.shape")
         size = (image.shape[0], image.shape[1])
-        if self._size is None:
-            self._size = size
-        elif size != self._size:
+        with self._lock:
+            self._size = self._size or size
+        if size != self._size:
             raise DatasetError(
                 f"frame {name} is {size[1]}×{size[0]} px, the first frame is {self._size[1]}×{self._size[0]}; "
                 "all frames of a recording are of one size",
@@ -88,12 +97,13 @@ class RecordingWriter:
                 code="recording.size_mismatch",
             )
         check_values(f"frame {name}", image, self._description.pixel_format)
-        number = len(self.frames) + 1
+        number = len(self._frames) + 1 if place is None else place
         path = self._folder / f"{number:03d}_{shot}.tiff"
         stored, sha256 = images.write_tiff(path, image)
         facts = {"shot": shot, "file": path.name, "bytes": stored, "sha256": sha256, **measured}
         frame = config.validate(facts, Frame, source=f"frame {name}", error=DatasetError)
-        self.frames.append(frame)
+        with self._lock:
+            self._frames[number] = frame
         return frame
 
     def side_folder(self, name: str) -> Path:

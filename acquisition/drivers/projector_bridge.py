@@ -32,7 +32,7 @@ from rakelight.acquisition.drivers.projector_frames import (
     sequence_check,
 )
 from rakelight.acquisition.drivers.projector_replies import Answer, Check, exactly, refused
-from rakelight.acquisition.serial_port import SerialPort
+from rakelight.acquisition.serial_port import PortStatistics, SerialPort
 from rakelight.config import Model, validate
 from rakelight.errors import DeviceError
 from rakelight.reconstruction.patterns import Pattern
@@ -159,6 +159,11 @@ class BridgeProjector:
         return self._bridge.memory
 
     # ---------------------------------------------------------------------------------------------------- what it does
+    @property
+    def statistics(self) -> PortStatistics:
+        """What passed through the port."""
+        return self._port.statistics
+
     def load(self, patterns: Sequence[Mapping[str, Any]]) -> None:
         """See :class:`PatternProjector`. Nothing is loaded unless every pattern arrived and the checksum agrees."""
         with self._dark_on_failure():

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rakelight.acquisition.burst import capture_burst
 from rakelight.acquisition.checks import Check, Watcher
 from rakelight.acquisition.devices import CameraFrame
 from rakelight.acquisition.recipe import Plan, PlannedShot, Recipe, make_plan
@@ -56,10 +57,13 @@ def capture(
     *,
     part_id: str,
     overwrite: bool = False,
+    burst: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
     cancel: Callable[[], bool] = lambda: False,
 ) -> Captured:
     """Capture one part by ``recipe`` into the recording ``folder``, which appears when every frame is there and checked.
+
+    With ``burst`` the projectors run their sequences by themselves and trigger the camera over a wire.
 
     Raises
     ------
@@ -107,9 +111,8 @@ def capture(
             watcher.add(shot, frame.image)
             disk.put(shot, frame)
 
-        log = capture_stepped(
-            rig.devices, plan, settings, sink, retries=recipe.retries, progress=progress, cancel=cancel
-        )
+        executor = capture_burst if burst else capture_stepped
+        log = executor(rig.devices, plan, settings, sink, retries=recipe.retries, progress=progress, cancel=cancel)
         disk.finish()
         checks = tuple(watcher.checks(recipe.limits, AZIMUTHS_DEG if set(watcher.zones) <= set(AZIMUTHS_DEG) else None))
         if failed := [check for check in checks if not check.passed]:

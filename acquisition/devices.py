@@ -46,6 +46,7 @@ class CameraSettings:
 
     ``width``/``height`` None means the whole sensor. ``trigger`` ``software`` exposes one frame for each ``trigger()``;
     ``line`` one for each rising edge of ``trigger_line``; ``free`` exposes on and on, for live pictures.
+    ``max_frame_rate_hz`` is the device's answer alone: how fast it can follow triggers with these settings.
     """
 
     exposure_us: float
@@ -57,6 +58,7 @@ class CameraSettings:
     height: int | None = None
     trigger: TriggerMode = "software"
     trigger_line: str = "Line0"
+    max_frame_rate_hz: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +181,8 @@ class PatternProjector(Protocol):
     """One to four projectors behind one bridge that show patterns of a loaded sequence.
 
     Errors: ``projector.no_answer``, ``projector.wrong_answer``, ``projector.refused`` (with the bridge's reason),
-    ``projector.direction``, ``projector.lost``.
+    ``projector.direction``, ``projector.pattern``, ``projector.lost``, ``projector.fault`` (told by ``status``),
+    ``projector.on_time``.
     """
 
     @property

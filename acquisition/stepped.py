@@ -19,8 +19,8 @@ from rakelight.errors import DeviceError
 
 State = Literal["preparing", "capturing", "retrying", "finished", "cancelled", "failed"]
 
-# What another attempt may cure. A camera that is gone is opened again first.
-_AGAIN = {
+# Errors that another attempt may cure. A camera that is gone is opened again first.
+CURABLE = {
     "camera.timeout",
     "camera.incomplete",
     "camera.lost",
@@ -33,6 +33,7 @@ _AGAIN = {
     "light.wrong_answer",
     "projector.no_answer",
     "projector.wrong_answer",
+    "projector.fault",
 }
 
 
@@ -161,7 +162,7 @@ def _take(
             return runner.take(shot)
         except DeviceError as error:
             log.attempts.append(Attempt(shot.shot.name, attempt, error.code, error.message))
-            if error.code not in _AGAIN or attempt > retries:
+            if error.code not in CURABLE or attempt > retries:
                 raise
             progress(Progress("retrying", number, total, shot.shot.name, trouble=error.message))
             runner.recover(error)

@@ -138,6 +138,7 @@ class GenICamCamera:
                 int(self._nodes.Height.value),
                 settings.trigger,
                 settings.trigger_line,
+                self._get("ResultingFrameRate"),
             )
         return self._settings
 

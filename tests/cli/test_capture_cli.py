@@ -36,6 +36,8 @@ def test_two_parts(home: Path) -> None:
     assert [Path(c["recording"]).name for c in made] == ["knob_cap-0001", "knob_cap-0002"]
     assert all(check["passed"] for c in made for check in c["checks"]) and made[0]["absent"] == ["patterns"]
     assert Recording.open(home / "parts" / "knob_cap-0002").info.part_id == "knob_cap-0002"
+    done = run(home, "capture", "--rig", SIM, "--recipe", "knob.toml", "-o", "parts", "-n", "1")
+    assert done.returncode == 0 and "parts/knob_cap-0003: 6 frames, all checks passed" in done.stdout, done.stderr
 
 
 def test_faults_end_with_their_code(home: Path) -> None:

@@ -181,3 +181,37 @@ def test_a_killed_program_leaves_it_dark(tmp_path: Path, number: int) -> None:
             child.kill()
             child.wait()
             child.stdout.close()  # type: ignore[union-attr]
+
+
+def test_a_burst_gives_the_frames_of_the_stepped_capture(tmp_path: Path) -> None:
+    with Rig.open(SIM) as rig:
+        for name, burst in (("stepped", False), ("burst", True)):
+            result = capture(rig, PATTERNS, tmp_path / name, part_id="x", burst=burst)
+            assert not result.log.attempts
+    stepped, burst_ = (Recording.open(tmp_path / name) for name in ("stepped", "burst"))
+    assert list(verify(burst_)) == []
+    for a, b in zip(stepped.info.frames, burst_.info.frames, strict=True):
+        one, other = stepped.read(a).astype(float), burst_.read(b).astype(float)
+        assert a.shot == b.shot and abs(one.mean() - other.mean()) < 0.01 * one.mean() + 1
+        assert np.abs(one - other).mean() < 0.03 * one.mean() + 8, "the same pattern, pixel by pixel, to noise"
+
+
+@pytest.mark.parametrize(
+    ("fault", "codes"),
+    [
+        ("drop@12", {"frame.lost"}),
+        ("projector.skip@3", {"projector.fault"}),
+        ("projector.stop@4", {"projector.fault"}),
+    ],
+)
+def test_a_burst_that_does_not_balance_is_never_taken(tmp_path: Path, fault: str, codes: set[str]) -> None:
+    """One lost frame shifts every later one: the whole burst is taken again, or the capture ends."""
+    one_way = PATTERNS.model_copy(update={"patterns": PatternRecipe(steps=4, exposure_us=3000, directions=(2,))})
+    with Rig.open(f"{SIM}&fault={fault}") as rig:
+        if fault.startswith("drop"):
+            result = capture(rig, one_way, tmp_path / "p", part_id="x", burst=True)
+            assert {a.code for a in result.log.attempts} <= codes and len(result.log.attempts) == 1
+            return
+        with pytest.raises(DeviceError) as caught:
+            capture(rig, one_way.model_copy(update={"retries": 0}), tmp_path / "p", part_id="x", burst=True)
+    assert caught.value.code in codes and list(tmp_path.iterdir()) == []

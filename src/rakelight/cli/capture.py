@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 from pathlib import Path
@@ -28,11 +29,21 @@ _AT_LEAST = ("dead_zone", "dark_projector")  # checks whose figure must not be b
     help="Recording to write (with -n: a folder of them).",
 )
 @click.option("--part-id", help="Name of the part; by default the product's name and a number.")
-@click.option("-n", "--count", type=click.IntRange(1), help="Capture that many times.")
+@click.option(
+    "-n", "--count", type=click.IntRange(1), help="Capture that many parts, numbered on from those there are."
+)
+@click.option("--burst", is_flag=True, help="Let projectors run by themselves and trigger the camera (wired).")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier recording.")
 @json_option
 def capture(
-    rig: str, recipe: Path, output: Path, part_id: str | None, count: int | None, overwrite: bool, as_json: bool
+    rig: str,
+    recipe: Path,
+    output: Path,
+    part_id: str | None,
+    count: int | None,
+    burst: bool,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Capture the part under the camera as a recording: every light, all together, the room, every pattern.
 
@@ -55,15 +66,15 @@ def capture(
     with progress("opening the rig", quiet=as_json) as step, Rig.open(rig) as opened:
         previous = signal.signal(signal.SIGINT, lambda *_: stop.set())
         try:
-            for number in range(1, (count or 1) + 1):
-                name = part_id or f"{wanted.product}-{number:04d}"
-                folder = output / f"{name}" if count else output
+            for _ in range(count or 1):
+                name, folder = _next(wanted.product, part_id, output, count is not None)
                 captured = run(
                     opened,
                     wanted,
                     folder,
-                    part_id=name if part_id is None or not count else f"{part_id}-{number}",
+                    part_id=name,
                     overwrite=overwrite,
+                    burst=burst,
                     progress=lambda p: step(_line(p)),
                     cancel=stop.is_set,
                 )
@@ -71,11 +82,20 @@ def capture(
                 if not as_json:
                     _tell(captured)
         except Cancelled:
-            raise KeyboardInterrupt from None
+            raise KeyboardInterrupt from None  # told as interrupted, exit code 130
         finally:
             signal.signal(signal.SIGINT, previous)
     if as_json:
         emit_json(done[0] if count is None else {"captures": done})
+
+
+def _next(product: str, part_id: str | None, output: Path, many: bool) -> tuple[str, Path]:
+    """Name and folder of the next part; of many, the first number that is free, so that a second run goes on."""
+    if not many:
+        return part_id or f"{product}-0001", output
+    names = (f"{part_id or product}-{number:04d}" for number in itertools.count(1))
+    name = next(name for name in names if not (output / name).exists())
+    return name, output / name
 
 
 def _line(told: Progress) -> str:

@@ -130,7 +130,8 @@ def _burst(devices: Devices, plan: Plan, shots: Sequence[PlannedShot], settings:
         before = projector.status().displayed
         triggered = time.monotonic_ns()
         projector.start()
-        checker, frames = FrameChecker(), []
+        checker = FrameChecker()
+        frames: list[CameraFrame] = []
         patience = _LEAD_S + deadline_s(actual.exposure_us, (actual.width or 0) * (actual.height or 0))
         for _ in shots:
             try:

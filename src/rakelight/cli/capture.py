@@ -117,7 +117,8 @@ def _tell(captured: Any) -> None:
         (name, f"{value:.3g}", f"{'at least' if name in _AT_LEAST else 'at most'} {limit:.3g}")
         for name, (_, value, limit) in worst.items()
     ]
-    table(f"{captured.folder}: {len(plan.shots)} frames, all checks passed", ("check", "worst", "allowed"), rows)
+    click.echo(f"{captured.folder}: {len(plan.shots)} frames, all checks passed")
+    table("", ("check", "worst", "allowed"), rows)
     warn(f"shot {a.shot} was taken again: {a.message}" for a in log.attempts)
     warn(f"this rig has no {what}: they are absent from the recording" for what in plan.absent)
     click.echo(

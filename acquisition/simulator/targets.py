@@ -305,10 +305,5 @@ def get_target(name: str, **options: Any) -> TargetKind:
     return _MAKERS[name](**options)
 
 
-def build_target(name: str, rng: Generator, **options: Any) -> Part:
-    """The part of target ``name``; raises as :func:`get_target`."""
-    return get_target(name, **options).build(rng)
-
-
 TARGETS: dict[str, TargetKind] = {name: get_target(name) for name in _MAKERS}
 """All targets with their usual sizes."""

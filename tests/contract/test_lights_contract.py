@@ -227,6 +227,7 @@ def test_short_flashes_do_not_add_up_to_a_long_one() -> None:
         for k in range(8):
             r.lights.light([1 + k % 2])
             time.sleep(0.05)
+            assert r.shining() == {1 + k % 2: 1.0}, "the watchdog darkened a zone that was lit briefly"
         r.lights.off()
 
 

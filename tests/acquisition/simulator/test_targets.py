@@ -18,7 +18,6 @@ from rakelight.acquisition.simulator.targets import (
     TARGETS,
     WHITE,
     board_corners,
-    build_target,
     get_target,
     inside_field,
 )
@@ -32,7 +31,7 @@ FLIP = np.diag([1.0, -1.0, -1.0])  # viewer axes to camera axes
 
 
 def build(name: str, **options: object) -> Part:
-    return build_target(name, np.random.default_rng(0), **options)
+    return get_target(name, **options).build(np.random.default_rng(0))
 
 
 def mesh_of(name: str, **options: object) -> Mesh:

@@ -31,6 +31,11 @@ class Check:
     limit: float
     sentence: str
 
+    @property
+    def at_least(self) -> bool:
+        """Whether the value must not be below the limit, instead of above it."""
+        return self.name in ("dead_zone", "dark_projector")
+
     def to_plain(self) -> dict[str, Any]:
         """As plain data for JSON."""
         return {**vars(self), "value": round(self.value, 5)}

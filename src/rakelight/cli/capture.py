@@ -15,8 +15,6 @@ from rakelight.cli.console import emit_json, json_option, progress, table, warn
 if TYPE_CHECKING:
     from rakelight.acquisition.stepped import Progress
 
-_AT_LEAST = ("dead_zone", "dark_projector")  # checks whose figure must not be below the limit
-
 
 @click.command()
 @click.option("--rig", "-r", required=True, help="rig.toml, or a simulated rig: sim://knob_cap?seed=3&width=912")
@@ -109,18 +107,17 @@ def _tell(captured: Any) -> None:
     plan, log = captured.plan, captured.log
     worst: dict[str, Any] = {}
     for check in captured.checks:
-        value, limit = check.value, check.limit
-        margin = value - limit if check.name in _AT_LEAST else limit - value
-        if check.name not in worst or margin < worst[check.name][0]:
-            worst[check.name] = (margin, value, limit)
+        before = worst.get(check.name)
+        if before is None or (check.value < before.value if check.at_least else check.value > before.value):
+            worst[check.name] = check
     rows = [
-        (name, f"{value:.3g}", f"{'at least' if name in _AT_LEAST else 'at most'} {limit:.3g}")
-        for name, (_, value, limit) in worst.items()
+        (name, f"{check.value:.3g}", f"{'at least' if check.at_least else 'at most'} {check.limit:.3g}")
+        for name, check in worst.items()
     ]
     click.echo(f"{captured.folder}: {len(plan.shots)} frames, all checks passed")
     table("", ("check", "worst", "allowed"), rows)
     warn(f"shot {a.shot} was taken again: {a.message}" for a in log.attempts)
-    warn(f"this rig has no {what}: they are absent from the recording" for what in plan.absent)
+    warn(f"the recording has no {what}: the rig has none, or the recipe asks for none" for what in plan.absent)
     click.echo(
         f"recording: {captured.folder}\nnext: rakelight reconstruct {captured.folder} --calibration CALIBRATION -o OUTPUT"
     )

@@ -58,12 +58,14 @@ def capture(
     part_id: str,
     overwrite: bool = False,
     burst: bool = False,
+    finish: Callable[[RecordingWriter], None] = lambda _: None,
     progress: Callable[[Progress], None] = lambda _: None,
     cancel: Callable[[], bool] = lambda: False,
 ) -> Captured:
     """Capture one part by ``recipe`` into the recording ``folder``, which appears when every frame is there and checked.
 
-    With ``burst`` the projectors run their sequences by themselves and trigger the camera over a wire.
+    With ``burst`` the projectors run their sequences by themselves and trigger the camera over a wire. ``finish`` may lay
+    more beside the frames (``RecordingWriter.side_folder``) before the recording appears.
 
     Raises
     ------
@@ -121,6 +123,7 @@ def capture(
                 hint="mend it and capture the part again; limits are in the recipe",
                 code=f"check.{failed[0].name}",
             )
+        finish(writer)
     return Captured(folder, checks, log, plan)
 
 

@@ -24,7 +24,7 @@ FILE_NAME = "recording.json"
 SCHEMA = 1
 
 Target = Literal["part", "chrome_sphere", "white_plane", "dark", "chessboard", "charuco", "step_gauge", "flat"]
-Role = Literal["zone", "all_zones", "ambient", "dark", "pattern"]
+Role = Literal["zone", "all_zones", "ambient", "dark", "pattern", "repeat"]
 
 _MAX_JSON_BYTES = 8 << 20
 _BITS = {"8": 8, "10": 10, "12": 12, "14": 14, "16": 16, "32f": 0}
@@ -37,7 +37,9 @@ class Shot(config.Model):
     """One planned exposure: what is lit and shown.
 
     ``role`` is ``zone`` (one light, number ``zone``), ``all_zones``, ``ambient`` (all off), ``dark`` (all off, lens or
-    shutter closed) or ``pattern`` (a projector shows ``pattern``, plain data owned by the pattern set).
+    shutter closed), ``pattern`` (a projector shows ``pattern``, plain data owned by the pattern set) or ``repeat`` (the
+    first shot once more at the end, to see whether the part moved; nothing is solved from it). ``bracket`` counts the
+    exposures of one and the same pattern, shortest first.
     """
 
     name: str = Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9_.-]+$")
@@ -45,6 +47,7 @@ class Shot(config.Model):
     zone: int | None = Field(default=None, ge=1, le=255)
     projector: int | None = Field(default=None, ge=1, le=16)
     pattern: config.PlainData | None = None
+    bracket: int = Field(default=1, ge=1, le=9)
 
     @model_validator(mode="after")
     def _fits(self) -> Shot:

@@ -48,6 +48,7 @@ class LazyGroup(SuggestingGroup):
     cls=LazyGroup,
     lazy={
         "demo": ("rakelight.cli.demo:demo", "Take a real recording through the whole chain and show the pictures."),
+        "doctor": ("rakelight.cli.doctor:doctor", "Look at this computer: what is missing, and what cures it."),
         "capture": ("rakelight.cli.capture:capture", "Capture a part in front of a rig as a recording."),
         "devices": ("rakelight.cli.rig:devices", "List cameras and serial ports."),
         "rig": ("rakelight.cli.rig:rig", "Check a rig, or serve simulated devices."),
@@ -66,7 +67,7 @@ class LazyGroup(SuggestingGroup):
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 1 internal error, 2 wrong usage or input, 3 settings file, 4 device, "
-    "6 pictures not as they should be, 7 damaged recording or data set, "
+    "5 doctor found something that does not work, 6 pictures not as they should be, 7 damaged recording or data set, "
     "8 disk full or not writable, 9 calibration, 130 interrupted.",
 )
 @click.version_option(rakelight.__version__, prog_name="rakelight")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from rakelight.acquisition.devices import CameraFrame, CameraSettings, PatternProjector
@@ -23,13 +23,15 @@ from rakelight.acquisition.stepped import (
     CaptureLog,
     Devices,
     Progress,
+    acknowledged_zones,
     capture_stepped,
     deadline_s,
     make_dark,
+    transfer_s,
 )
 from rakelight.errors import ConfigError, DeviceError
 
-_MARGIN_US = 500.0  # of a frame's time over what camera and pattern need: jitter of trigger and shutter
+MARGIN_US = 500.0  # of a frame's time over what camera and pattern need: jitter of trigger and shutter
 _BLACK_US = 200.0  # between the trigger's edge and light, where the bridge does not say
 _LEAD_S = 1.0  # from the start of a run to its first frame, at most
 
@@ -41,10 +43,11 @@ def capture_burst(
     sink: Callable[[PlannedShot, CameraFrame], None],
     *,
     retries: int = 2,
+    expected_s: float | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     cancel: Callable[[], bool] = lambda: False,
 ) -> CaptureLog:
-    """As :func:`~rakelight.acquisition.stepped.capture_stepped`, patterns by bursts, one for each direction.
+    """As :func:`~rakelight.acquisition.stepped.capture_stepped`, patterns by bursts, one for each direction and exposure.
 
     A burst's frames are held until it is complete: memory for one sequence.
 
@@ -55,31 +58,30 @@ def capture_burst(
     DeviceError, Cancelled
         As stepped; Cancelled between bursts.
     """
-    lights = tuple(shot for shot in plan.shots if shot.direction is None)
-    bursts = [
-        list(group) for _, group in groupby((s for s in plan.shots if s.direction is not None), lambda s: s.direction)
-    ]
-    if bursts and (devices.projector is None or "line" not in devices.camera.info.triggers):
-        raise ConfigError(
-            f"a burst needs a projector and a camera with a line trigger; this one has {', '.join(devices.camera.info.triggers)}",
-            hint="capture stepped, or wire the projector's trigger output to the camera",
-            code="capture.no_trigger",
-        )
+    if (missing := no_trigger(devices, plan)) is not None:
+        raise missing
     log = CaptureLog()
-    if lights:
-        first = Plan(lights, (), None, plan.absent)
-        log = capture_stepped(devices, first, camera_settings, sink, retries=retries, progress=progress, cancel=cancel)
-    done, total = len(lights), len(plan.shots)
+    done, total, started = 0, len(plan.shots), time.monotonic()
     try:
-        for shots in bursts:
-            assert devices.projector is not None
-            if cancel():
-                progress(Progress("cancelled", done, total, shots[0].shot.name))
-                raise Cancelled
-            progress(Progress("capturing", done, total, shots[0].shot.name))
-            frames = _tried(devices, plan, shots, camera_settings, retries, log, progress, done, total)
-            for shot, frame in zip(shots, frames, strict=True):
-                sink(shot, frame)
+        for key, group in groupby(plan.shots, burst_of):
+            shots = tuple(group)
+            told = _Told(progress, done, total, started, expected_s)
+            if key is None:
+                part = Plan(shots, (), None, plan.absent)
+                stepped = capture_stepped(
+                    devices, part, camera_settings, sink, retries=retries, progress=told, cancel=cancel
+                )
+                log.attempts += stepped.attempts
+                log.seconds = {k: round(log.seconds.get(k, 0.0) + v, 4) for k, v in stepped.seconds.items()}
+            else:
+                name = shots[0].shot.name
+                if cancel():
+                    told(Progress("cancelled", 0, total, name))
+                    raise Cancelled
+                told(Progress("capturing", 0, total, name))
+                frames = _tried(devices, plan, shots, camera_settings, retries, log, told)
+                for shot, frame in zip(shots, frames, strict=True):
+                    sink(shot, frame)
             done += len(shots)
     except DeviceError as error:
         progress(Progress("failed", done, total, trouble=error.message))
@@ -90,6 +92,43 @@ def capture_burst(
     return log
 
 
+def burst_of(shot: PlannedShot) -> tuple[int, float] | None:
+    """What the shots of one burst have in common: direction and exposure; None for a shot that is stepped."""
+    return (shot.direction, shot.exposure_us) if shot.direction is not None else None
+
+
+def no_trigger(devices: Devices, plan: Plan) -> ConfigError | None:
+    """The error for a plan with patterns on a rig that cannot run bursts; None if it can."""
+    has = devices.camera.info.triggers
+    if all(shot.direction is None for shot in plan.shots) or (devices.projector is not None and "line" in has):
+        return None
+    return ConfigError(
+        f"a burst needs a projector and a camera with a line trigger; this one has {', '.join(has)}",
+        hint="capture stepped, or wire the projector's trigger output to the camera",
+        code="capture.no_trigger",
+    )
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Progress of one group of shots as progress of the whole plan."""
+
+    progress: Callable[[Progress], None]
+    before: int
+    total: int
+    started: float
+    expected_s: float | None
+
+    def __call__(self, told: Progress) -> None:
+        if told.state == "finished" or told.state == "failed":
+            return  # told of the whole
+        done = self.before + told.done
+        spent = time.monotonic() - self.started
+        left = spent / done * (self.total - done) if done else self.expected_s
+        left = None if told.state == "preparing" else left
+        self.progress(replace(told, done=done, total=self.total, seconds_left=left))
+
+
 def _tried(
     devices: Devices,
     plan: Plan,
@@ -98,18 +137,17 @@ def _tried(
     retries: int,
     log: CaptureLog,
     progress: Callable[[Progress], None],
-    done: int,
-    total: int,
 ) -> list[CameraFrame]:
     """One burst, with its further attempts; each loads the sequence anew."""
+    name = shots[0].shot.name
     for attempt in range(1, retries + 2):
         try:
             return _burst(devices, plan, shots, settings)
         except DeviceError as error:
-            log.attempts.append(Attempt(shots[0].shot.name, attempt, error.code, error.message))
+            log.attempts.append(Attempt(name, attempt, error.code, error.message))
             if error.code not in CURABLE or attempt > retries:
                 raise
-            progress(Progress("retrying", done, total, shots[0].shot.name, trouble=error.message))
+            progress(Progress("retrying", 0, len(shots), name, trouble=error.message))
             if error.code == "camera.lost" and devices.reopen_camera is not None:
                 devices.reopen_camera()
     raise AssertionError("unreachable")
@@ -118,21 +156,19 @@ def _tried(
 def _burst(devices: Devices, plan: Plan, shots: Sequence[PlannedShot], settings: CameraSettings) -> list[CameraFrame]:
     camera, projector = devices.camera, devices.projector
     assert projector is not None and shots[0].direction is not None
-    exposure_us = shots[0].exposure_us
-    black_us = float(getattr(projector, "black_us", _BLACK_US))
-    wanted = replace(settings, exposure_us=black_us + exposure_us + _MARGIN_US, trigger="line")
+    direction, exposure_us = shots[0].direction, shots[0].exposure_us
     try:
-        actual = camera.configure(wanted)
-        period_us = frame_period_us(actual)
+        actual = camera.configure(burst_settings(settings, projector, exposure_us))
+        period_us = frame_period_us(actual, plan.frame_rate_hz)
         projector.load(plan.sequence)
         camera.arm(len(shots))
-        projector.arm(shots[0].direction, exposure_us, period_us)
+        projector.arm(direction, exposure_us, period_us)
         before = projector.status().displayed
         triggered = time.monotonic_ns()
         projector.start()
         checker = FrameChecker()
         frames: list[CameraFrame] = []
-        patience = _LEAD_S + deadline_s(actual.exposure_us, (actual.width or 0) * (actual.height or 0))
+        patience = _LEAD_S + period_us / 1e6 + deadline_s(actual.exposure_us, transfer_s(devices, settings, actual))
         for _ in shots:
             try:
                 frame = camera.next_frame(patience)
@@ -142,8 +178,10 @@ def _burst(devices: Devices, plan: Plan, shots: Sequence[PlannedShot], settings:
                 raise
             checker.check(frame, triggered)
             frames.append(frame)
-        _balance(projector, before, len(shots))
-        return frames
+        shown = _balance(projector, before, len(shots))
+        known = {"armed": (direction, round(exposure_us), round(period_us)), "displayed": (shown,)}
+        known |= acknowledged_zones(devices, ())  # dark: how stepped shots end, before this burst too
+        return [replace(frame, acknowledged=known) for frame in frames]
     finally:
         _quiet(projector.dark)
         _quiet(camera.disarm)
@@ -157,10 +195,26 @@ def _quiet(act: Callable[[], object]) -> None:
         logging.getLogger(__name__).info("after a burst: %s", error.message)
 
 
-def frame_period_us(actual: CameraSettings) -> float:
-    """Shortest time between triggers that the camera can follow: exposure and readout, as it says itself."""
+def black_us(projector: PatternProjector) -> float:
+    """Time between a trigger's edge and light, µs."""
+    return float(getattr(projector, "black_us", _BLACK_US))
+
+
+def burst_settings(settings: CameraSettings, projector: PatternProjector, exposure_us: float) -> CameraSettings:
+    """What the camera is asked for in a burst of patterns that are shown for ``exposure_us``: open from edge to dark."""
+    open_us = black_us(projector) + exposure_us + MARGIN_US
+    return replace(settings, exposure_us=open_us, trigger="line")
+
+
+def frame_period_us(actual: CameraSettings, frame_rate_hz: float | None) -> float:
+    """Time between triggers, whole µs: of the wanted rate, or else the shortest that the camera can follow.
+
+    That is exposure and readout, as it says itself.
+    """
+    if frame_rate_hz is not None:
+        return float(round(1e6 / frame_rate_hz))
     limit = 1e6 / actual.max_frame_rate_hz if actual.max_frame_rate_hz else 2 * actual.exposure_us
-    return float(round(max(limit, actual.exposure_us) + _MARGIN_US))
+    return float(round(max(limit, actual.exposure_us) + MARGIN_US))
 
 
 def _missing(projector: PatternProjector, before: int, came: int, wanted: int) -> DeviceError:
@@ -173,7 +227,8 @@ def _missing(projector: PatternProjector, before: int, came: int, wanted: int) -
     return DeviceError(what, hint="check the trigger wire and its polarity; the burst is taken again", code=code)
 
 
-def _balance(projector: PatternProjector, before: int, wanted: int) -> None:
+def _balance(projector: PatternProjector, before: int, wanted: int) -> int:
+    """How many patterns were shown, which must be as many as frames came."""
     shown = projector.status().displayed - before
     if shown != wanted:
         raise DeviceError(
@@ -181,3 +236,4 @@ def _balance(projector: PatternProjector, before: int, wanted: int) -> None:
             hint="check the trigger wire; the burst is taken again",
             code="frame.over_trigger" if shown > wanted else "frame.lost",
         )
+    return shown

@@ -1,7 +1,7 @@
 """A camera in a supervised child process, frames through a shared ring: what a rig works with.
 
 The child may crash, hang or be killed; the parent notices by its own clock, never waits longer than the deadline of a call
-plus a grace, and opens a fresh child at the next ``reopen``. Nothing here imports the binding of a vendor.
+plus a grace (:func:`grace_s`), and opens a fresh child at the next ``reopen``. Nothing here imports the binding of a vendor.
 """
 
 from __future__ import annotations
@@ -132,7 +132,8 @@ class CameraProcess:
             if child is None or child.stdin is None:
                 raise DeviceError("the camera is closed", hint=_RECONNECT, code="camera.lost")
             self._number += 1
-            end = time.monotonic() + wait_s + _GRACE_S
+            patience_s = wait_s + grace_s(wait_s)
+            end = time.monotonic() + patience_s
             try:
                 child.stdin.write(json.dumps({"id": self._number, "call": name, "arguments": arguments}) + "\n")
                 child.stdin.flush()
@@ -145,7 +146,7 @@ class CameraProcess:
                     child.kill()
                     self._end()
                     raise DeviceError(
-                        f"the camera's process did not answer {name!r} within {wait_s + _GRACE_S:.1f} s and was ended",
+                        f"the camera's process did not answer {name!r} within {patience_s:.1f} s and was ended",
                         hint=_RECONNECT,
                         code="camera.lost",
                     ) from None
@@ -202,6 +203,15 @@ class CameraProcess:
                 with contextlib.suppress(DeviceError):  # a child that is gone has closed it
                     self._call("close", {})
                 self._end()
+
+
+def grace_s(wait_s: float) -> float:
+    """How much longer than its deadline a call waits for the child's own answer before it ends the child.
+
+    An eighth of the deadline, so that a hanging producer makes no call late by much; but where the deadline is below 1 s, as for
+    live pictures, half a second: a child that is just laying down a large frame must not be ended for it.
+    """
+    return _GRACE_S if wait_s < 1.0 else min(_GRACE_S, wait_s / 8)
 
 
 def _read(child: subprocess.Popen[str], answers: queue.SimpleQueue[str | None]) -> None:

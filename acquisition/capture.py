@@ -15,6 +15,7 @@ from typing import Any
 from rakelight.acquisition.burst import capture_burst
 from rakelight.acquisition.checks import Check, Watcher
 from rakelight.acquisition.devices import CameraFrame
+from rakelight.acquisition.feasible import check_plan
 from rakelight.acquisition.recipe import Plan, PlannedShot, Recipe, make_plan
 from rakelight.acquisition.rig import Rig
 from rakelight.acquisition.stepped import CaptureLog, Progress, capture_stepped
@@ -31,12 +32,16 @@ _QUEUED = 4  # frames between camera and disk; more would only hide a slow disk
 
 @dataclass(frozen=True)
 class Captured:
-    """What a capture gave: where it is, the checks, what had to be taken again, seconds of each kind of work."""
+    """What a capture gave: where it is, the checks, what had to be taken again, seconds of each kind of work.
+
+    ``expected_s`` is how long it was to take, as told before the first frame.
+    """
 
     folder: Path
     checks: tuple[Check, ...]
     log: CaptureLog
     plan: Plan
+    expected_s: float
 
     def to_plain(self) -> dict[str, Any]:
         """As plain data for JSON."""
@@ -47,6 +52,7 @@ class Captured:
             "checks": [check.to_plain() for check in self.checks],
             "attempts": [asdict(attempt) for attempt in self.log.attempts],
             "seconds": self.log.seconds,
+            "expected_s": round(self.expected_s, 1),
         }
 
 
@@ -72,7 +78,8 @@ def capture(
     InputError
         ``capture.part_id``: it does not match the recipe's pattern.
     ConfigError
-        The recipe asks for zones or directions that the rig does not have.
+        The recipe asks for zones or directions that the rig does not have, or ``plan.…`` for what its devices cannot do,
+        with the arithmetic; told before the first light goes on.
     DeviceError
         A shot that failed in all its attempts.
     QualityError
@@ -90,9 +97,11 @@ def capture(
     check_replaceable(folder, overwrite=overwrite, marker=FILE_NAME)
     plan = make_plan(recipe, rig.zones, rig.directions)
     settings = rig.camera_settings(recipe.exposure_us, recipe.gain_db)
-    actual = rig.camera.configure(settings)
+    feasible = check_plan(rig.devices, plan, settings, burst=burst)
+    actual, expected_s = feasible.actual, feasible.expected_s
     _check_room(folder, plan, actual.width or 0, actual.height or 0, actual.pixel_format)
-    watcher = Watcher(full_scale_of(actual.pixel_format) or 1.0)
+    region = recipe.region_in(actual.width or 0, actual.height or 0)
+    watcher = Watcher(full_scale_of(actual.pixel_format) or 1.0, region)
     description = Description.model_validate(
         {
             "part_id": part_id,
@@ -102,6 +111,7 @@ def capture(
             "captured_utc": datetime.datetime.now(datetime.UTC).isoformat(),
             "sensor": {"offset_x": actual.offset_x, "offset_y": actual.offset_y},
             "rig_id": rig.settings.rig_id,
+            "devices": rig.identities,
             "plan": tuple(shot.shot for shot in plan.shots),
             "pattern_set": plan.pattern_set.to_plain() if plan.pattern_set is not None else None,
             "notes": f"recipe {recipe.product}" + "".join(f"; no {what}" for what in plan.absent),
@@ -114,7 +124,16 @@ def capture(
             disk.put(shot, frame)
 
         executor = capture_burst if burst else capture_stepped
-        log = executor(rig.devices, plan, settings, sink, retries=recipe.retries, progress=progress, cancel=cancel)
+        log = executor(
+            rig.devices,
+            plan,
+            settings,
+            sink,
+            retries=recipe.retries,
+            expected_s=expected_s,
+            progress=progress,
+            cancel=cancel,
+        )
         disk.finish()
         checks = tuple(watcher.checks(recipe.limits, AZIMUTHS_DEG if set(watcher.zones) <= set(AZIMUTHS_DEG) else None))
         if failed := [check for check in checks if not check.passed]:
@@ -124,7 +143,7 @@ def capture(
                 code=f"check.{failed[0].name}",
             )
         finish(writer)
-    return Captured(folder, checks, log, plan)
+    return Captured(folder, checks, log, plan, expected_s)
 
 
 def _check_room(folder: Path, plan: Plan, width: int, height: int, pixel_format: str) -> None:
@@ -204,6 +223,8 @@ class _DiskThreads:
                     timestamp_ns=frame.timestamp_ns,
                     frame_id=frame.frame_id,
                     counters=dict(frame.counters),
+                    requested_exposure_us=shot.exposure_us,
+                    acknowledged=dict(frame.acknowledged),
                 )
             except BaseException as error:  # raised again in the capture's thread
                 self._failed.append(error)

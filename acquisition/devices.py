@@ -25,7 +25,8 @@ class CameraInfo:
     """Who a camera is and what it can do, read from the device itself.
 
     ``exposure_us`` and ``gain_db`` are (least, greatest); ``pixel_formats`` SFNC names that the driver can deliver;
-    ``max_frame_rate_hz`` as the device computes it for its present settings (None: it does not say).
+    ``max_frame_rate_hz`` as the device computes it for its present settings (None: it does not say); ``version`` of its
+    firmware, "" if it does not say.
     """
 
     vendor: str
@@ -38,6 +39,7 @@ class CameraInfo:
     gain_db: tuple[float, float] | None
     triggers: tuple[TriggerMode, ...]
     max_frame_rate_hz: float | None = None
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class CameraSettings:
 
     ``width``/``height`` None means the whole sensor. ``trigger`` ``software`` exposes one frame for each ``trigger()``;
     ``line`` one for each rising edge of ``trigger_line``; ``free`` exposes on and on, for live pictures.
-    ``max_frame_rate_hz`` is the device's answer alone: how fast it can follow triggers with these settings.
+    The device's answer alone are ``max_frame_rate_hz``, how fast it can follow triggers with these settings, and
+    ``link_bytes_per_s``, the bandwidth that it keeps to.
     """
 
     exposure_us: float
@@ -59,6 +62,7 @@ class CameraSettings:
     trigger: TriggerMode = "software"
     trigger_line: str = "Line0"
     max_frame_rate_hz: float | None = None
+    link_bytes_per_s: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +83,9 @@ class CameraFrame:
         Read back from the device for this frame (chunks) or for its settings.
     counters : mapping
         What the device counted up to this frame, for example ``{"triggers": 17, "exposures": 17}``; empty if it cannot.
+    acknowledged : mapping
+        Not the camera's: what an executor knows of lights and projector at this exposure, as in
+        :class:`rakelight.dataset.recording.Frame`.
     """
 
     image: NDArray[Any]
@@ -88,6 +95,7 @@ class CameraFrame:
     exposure_us: float | None = None
     gain_db: float | None = None
     counters: Mapping[str, int] = field(default_factory=dict)
+    acknowledged: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,10 @@ class LightController(Protocol):
     @property
     def identity(self) -> str:
         """What the device says it is, or the driver's name where it cannot say."""
+
+    @property
+    def acknowledges(self) -> bool:
+        """Whether the controller answers commands; if not, only the pictures show whether it heard them."""
 
     def set_levels(self, levels: Mapping[int, float]) -> None:
         """Brightness of zones, 0 to 1 of the controller's range; takes effect when they are lit."""

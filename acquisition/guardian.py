@@ -59,6 +59,9 @@ class Guardian:
             ready = self._process.stdout.readline().strip() == "ready"
         except OSError:
             ready = False
+        except BaseException:  # interrupted: nothing is lit yet, so it has nothing to do
+            self._process.kill()
+            raise
         if not ready:
             self._process.kill()
             raise DeviceError(

@@ -39,6 +39,7 @@ class CameraSection(config.Model):
     offset_y: int = Field(default=0, ge=0)
     width: int | None = Field(default=None, ge=1)
     height: int | None = Field(default=None, ge=1)
+    link_mbit_s: float | None = Field(default=None, gt=0, le=1e6)
     environment: dict[str, str] = Field(default_factory=dict)
 
     def options(self) -> dict[str, Any]:
@@ -150,7 +151,21 @@ class Rig:
             getattr(self.lights, "settle_ms", 0.0) / 1000,
             getattr(getattr(self.projector, "settings", None), "settle_ms", 0.0) / 1000,
             self.camera.reopen,
+            None if self.settings.camera.link_mbit_s is None else self.settings.camera.link_mbit_s * 1e6 / 8,
         )
+
+    @property
+    def identities(self) -> dict[str, str]:
+        """Who the devices are, as far as they say."""
+        info = self.camera.info
+        version = f", version {info.version}" if info.version else ""
+        told = {"camera": f"{info.vendor} {info.model} {info.serial_number}{version}"}
+        if self.lights is not None:
+            silent = "" if self.lights.acknowledges else "; never answers, so nothing of it is acknowledged"
+            told["lights"] = self.lights.identity + silent
+        if self.projector is not None:
+            told["projector"] = self.projector.identity
+        return told
 
     def camera_settings(self, exposure_us: float, gain_db: float = 0.0) -> CameraSettings:
         """The camera's settings of rig.toml with an exposure."""
@@ -206,9 +221,13 @@ def simulated_rig(url: str, closing: contextlib.ExitStack) -> RigSettings:
         start_new_session=os.name == "posix",  # Ctrl-C must not take the devices away from under the rig
     )
 
+    line = ""
+
     def end() -> None:
         assert bench.stdin is not None and bench.stdout is not None
         bench.stdin.close()
+        if not line:
+            bench.terminate()  # interrupted while it builds its scene: it does not look at its input yet
         bench.stdout.close()
         try:
             bench.wait(5.0)

@@ -14,6 +14,7 @@ from typing import Literal
 
 from rakelight.acquisition.devices import Camera, CameraFrame, CameraSettings, LightController, PatternProjector
 from rakelight.acquisition.integrity import FrameChecker
+from rakelight.acquisition.pixel_formats import packed_bytes
 from rakelight.acquisition.recipe import Plan, PlannedShot
 from rakelight.errors import DeviceError
 
@@ -73,7 +74,10 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True)
 class Devices:
-    """What the executor drives; lights and projector may be absent."""
+    """What the executor drives; lights and projector may be absent.
+
+    ``link_bytes_per_s`` is what the link between camera and computer carries, None if nobody said.
+    """
 
     camera: Camera
     lights: LightController | None
@@ -81,6 +85,7 @@ class Devices:
     light_settle_s: float = 0.0
     pattern_settle_s: float = 0.0
     reopen_camera: Callable[[], object] | None = None
+    link_bytes_per_s: float | None = None
 
 
 def capture_stepped(
@@ -90,11 +95,13 @@ def capture_stepped(
     sink: Callable[[PlannedShot, CameraFrame], None],
     *,
     retries: int = 2,
+    expected_s: float | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     cancel: Callable[[], bool] = lambda: False,
 ) -> CaptureLog:
     """Take every shot of ``plan`` and hand (shot, frame) to ``sink``, in order.
 
+    ``expected_s`` is told as the time left until the first frame is there, and what is measured from then on.
     Whatever ends it, lights and projectors are dark and the camera is disarmed afterwards.
 
     Raises
@@ -116,7 +123,7 @@ def capture_stepped(
             if cancel():
                 progress(Progress("cancelled", number, total, shot.shot.name))
                 raise Cancelled
-            left = (time.monotonic() - started) / number * (total - number) if number else None
+            left = (time.monotonic() - started) / number * (total - number) if number else expected_s
             progress(Progress("capturing", number, total, shot.shot.name, left))
             frame = _take(runner, shot, number, total, retries, log, progress)
             sink(shot, frame)
@@ -180,7 +187,7 @@ class _Runner:
         self._exposure_us = 0.0
         self._exposure_actual_us = 0.0
         self._armed = False
-        self._pixels = 0
+        self._transfer_s = 0.0
         self.seconds = {"light": 0.0, "settle": 0.0, "frame": 0.0}
 
     def take(self, shot: PlannedShot) -> CameraFrame:
@@ -194,10 +201,18 @@ class _Runner:
         start = time.monotonic()
         triggered = time.monotonic_ns()
         self._devices.camera.trigger()
-        frame = self._devices.camera.next_frame(deadline_s(shot.exposure_us, self._pixels))
+        frame = self._devices.camera.next_frame(deadline_s(shot.exposure_us, self._transfer_s))
         self._checker.check(frame, triggered)
         self.seconds["frame"] += time.monotonic() - start
-        return frame if frame.exposure_us is not None else replace(frame, exposure_us=self._exposure_actual_us)
+        exposure_us = self._exposure_actual_us if frame.exposure_us is None else frame.exposure_us
+        return replace(frame, exposure_us=exposure_us, acknowledged=self._acknowledged())
+
+    def _acknowledged(self) -> dict[str, tuple[int, ...]]:
+        """What the devices that answer have acknowledged and were told nothing else since."""
+        known = acknowledged_zones(self._devices, self._lit)
+        if self._devices.projector is not None and self._shown != "unknown":
+            known["projector"] = self._shown or ()
+        return known
 
     def _set_lights(self, zones: tuple[int, ...]) -> float:
         if self._devices.lights is None or zones == self._lit:
@@ -226,7 +241,7 @@ class _Runner:
             actual = camera.configure(replace(self._settings, exposure_us=exposure_us, trigger="software"))
             camera.arm(self._total)
             self._armed, self._exposure_us, self._exposure_actual_us = True, exposure_us, actual.exposure_us
-            self._pixels = (actual.width or 0) * (actual.height or 0)
+            self._transfer_s = transfer_s(self._devices, self._settings, actual)
             self._checker = FrameChecker()
         elif exposure_us != self._exposure_us:
             self._exposure_actual_us = camera.set_exposure(exposure_us)
@@ -243,9 +258,31 @@ class _Runner:
             self._devices.camera.disarm()
 
 
+def acknowledged_zones(devices: Devices, lit: tuple[int, ...] | None) -> dict[str, tuple[int, ...]]:
+    """``zones`` of a frame's ``acknowledged``: what is lit; nothing without lights, or where they never answer."""
+    return {"zones": lit} if devices.lights is not None and devices.lights.acknowledges and lit is not None else {}
+
+
 _PIXELS_PER_S = 1e7  # transfer at worst: 16-bit frames over a fifth of Gigabit Ethernet
+_SLOW = 2.0  # by how much a link may fall behind what it is said to carry
 
 
-def deadline_s(exposure_us: float, pixels: int) -> float:
+def transfer_s(devices: Devices, settings: CameraSettings, actual: CameraSettings) -> float:
+    """How long a frame may be on the link to the computer.
+
+    ``settings`` as they were asked for, whose pixel format tells the packing on the wire; ``actual`` with the size.
+    """
+    width, height = actual.width or 0, actual.height or 0
+    link = link_bytes_per_s(devices, actual)
+    described = _SLOW * packed_bytes(settings.pixel_format, width, height) / link if link is not None else 0.0
+    return max(described, width * height / _PIXELS_PER_S)
+
+
+def link_bytes_per_s(devices: Devices, actual: CameraSettings) -> float | None:
+    """What the link carries: the less of what rig.toml and what the camera says; None if neither does."""
+    return min((x for x in (devices.link_bytes_per_s, actual.link_bytes_per_s) if x is not None), default=None)
+
+
+def deadline_s(exposure_us: float, on_link_s: float) -> float:
     """How long a frame may take: its exposure, twice for cameras that finish another one first, its transfer, and 1 s."""
-    return 2 * exposure_us / 1e6 + pixels / _PIXELS_PER_S + 1.0
+    return 2 * exposure_us / 1e6 + on_link_s + 1.0

@@ -1,41 +1,17 @@
-"""Raw image bytes of a camera in any of the pixel formats that rakelight takes → one array, bits in the low end.
-
-PFNC names (Pixel Format Naming Convention 2.x, EMVA): ``Mono12p`` is little-endian bit packing without gaps;
-``Mono12Packed`` the older one of GigE Vision, where the third byte holds the low bits of two pixels.
-"""
+"""Raw image bytes of a camera in any of the pixel formats that rakelight takes → one array, bits in the low end."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from rakelight.acquisition.pixel_formats import packed_bytes, parts, unknown, unpacked_name
 from rakelight.errors import DeviceError
 
-_NAME = re.compile(r"(Mono|BayerRG|BayerGR|BayerGB|BayerBG|RGB|RGBa)(8|10|12|14|16)(p|Packed)?")
-
-
-def unpacked_name(pixel_format: str) -> str:
-    """The SFNC name of what :func:`unpack` gives: ``BayerRG12p`` → ``BayerRG12``; ``RGBa8`` → ``RGB8``.
-
-    Raises :class:`DeviceError` (``camera.pixel_format``) for formats that rakelight does not take.
-    """
-    kind, bits, _ = _parts(pixel_format)
-    return f"{'RGB' if kind == 'RGBa' else kind}{bits}"
-
-
-def packed_bytes(pixel_format: str, width: int, height: int) -> int:
-    """Bytes of an image of this size in a pixel format."""
-    kind, bits, packing = _parts(pixel_format)
-    count = width * height * {"RGB": 3, "RGBa": 4}.get(kind, 1)
-    if packing == "p":
-        return (count * bits + 7) // 8
-    if packing == "Packed":
-        return (count * 12 + 7) // 8  # 10 and 12 bits alike: two pixels in three bytes
-    return count * (1 if bits == 8 else 2)
+__all__ = ["packed_bytes", "unpack", "unpacked_name"]
 
 
 def unpack(data: NDArray[np.uint8], pixel_format: str, width: int, height: int) -> NDArray[Any]:
@@ -46,7 +22,7 @@ def unpack(data: NDArray[np.uint8], pixel_format: str, width: int, height: int) 
     DeviceError
         ``camera.pixel_format``: not known; ``camera.incomplete``: fewer bytes than the format needs.
     """
-    kind, bits, packing = _parts(pixel_format)
+    kind, bits, packing = parts(pixel_format)
     needed = packed_bytes(pixel_format, width, height)
     if len(data) < needed:
         raise DeviceError(
@@ -63,7 +39,7 @@ def unpack(data: NDArray[np.uint8], pixel_format: str, width: int, height: int) 
     out = np.empty(count, np.uint16)
     kernel = {("p", 12): _unpack_12p, ("p", 10): _unpack_10p, ("Packed", 12): _unpack_12g, ("Packed", 10): _unpack_10g}
     if (packing, bits) not in kernel:
-        raise _unknown(pixel_format)
+        raise unknown(pixel_format)
     group, size = (4, 5) if (packing, bits) == ("p", 10) else (2, 3)
     whole = count // group
     kernel[packing, bits](data[: whole * size], out[: whole * group])
@@ -74,22 +50,6 @@ def unpack(data: NDArray[np.uint8], pixel_format: str, width: int, height: int) 
         kernel[packing, bits](tail, last)
         out[whole * group :] = last[:rest]
     return out.reshape(shape)
-
-
-def _parts(pixel_format: str) -> tuple[str, int, str | None]:
-    found = _NAME.fullmatch(pixel_format)
-    if found is None:
-        raise _unknown(pixel_format)
-    return found[1], int(found[2]), found[3]
-
-
-def _unknown(pixel_format: str) -> DeviceError:
-    return DeviceError(
-        f"pixel format {pixel_format!r} is not taken; taken are Mono, BayerRG/GR/GB/BG of 8, 10, 12, 14, 16 bits, 10 and 12 "
-        "also packed (p, Packed), RGB8 and RGBa8",
-        hint="set the camera to Mono8, Mono12, BayerRG8 or BayerRG12",
-        code="camera.pixel_format",
-    )
 
 
 _CHUNK = 16384  # groups a thread takes at once

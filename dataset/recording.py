@@ -83,7 +83,14 @@ class Origin(config.Model):
 
 
 class Frame(config.Model):
-    """One stored frame of a shot, with what the devices reported."""
+    """One stored frame of a shot, with what was commanded and what the devices reported.
+
+    ``exposure_us`` is what the camera says it did, ``requested_exposure_us`` what the plan asked for: of a pattern in a
+    burst the time it is shown, while the camera is open a little longer. ``acknowledged`` is what lights and projector
+    had acknowledged before the exposure began: ``zones`` that are lit; ``projector`` shows [direction, pattern from 0], or
+    is dark []; of a burst ``armed`` [direction, exposure µs, period µs] and the number of patterns ``displayed`` in it, read
+    back at its end. A device that never answers has no entry.
+    """
 
     shot: str
     file: str = Field(max_length=120, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")  # a plain name: no folder, not hidden
@@ -94,6 +101,8 @@ class Frame(config.Model):
     timestamp_ns: int | None = None
     frame_id: int | None = None
     counters: dict[str, int] = Field(default_factory=dict)
+    requested_exposure_us: float | None = Field(default=None, gt=0)
+    acknowledged: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     original: str | None = None
 
 
@@ -112,6 +121,7 @@ class Description(config.Model):
     sphere_count: int = Field(default=1, ge=1, le=16)
     origin: Origin = Origin()
     rig_id: str | None = None
+    devices: dict[str, str] = Field(default_factory=dict)
     calibration_id: str | None = None
     plan: tuple[Shot, ...] = Field(min_length=1)
     pattern_set: config.PlainData | None = None

@@ -57,7 +57,8 @@ class RecordingWriter:
         place : int, optional
             Of the frame in the recording, from 1; the next one by default.
         measured
-            ``exposure_us``, ``gain_db``, ``timestamp_ns``, ``frame_id``, ``counters``, ``original``.
+            ``exposure_us``, ``requested_exposure_us``, ``gain_db``, ``timestamp_ns``, ``frame_id``, ``counters``,
+            ``acknowledged``, ``original``.
 
         Raises
         ------

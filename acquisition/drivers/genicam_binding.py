@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rakelight.acquisition.unpack import unpacked_name
+from rakelight.acquisition.pixel_formats import unpacked_name
 from rakelight.errors import DeviceError
 
 _CHUNKS = ("Timestamp", "FrameID", "ExposureTime", "Gain", "CounterValue")

@@ -104,6 +104,7 @@ class GenICamCamera:
                 range_of(self._nodes, "Gain"),
                 tuple(trigger),
                 self._get("ResultingFrameRate", self._get("AcquisitionFrameRate")),
+                str(self._get("DeviceFirmwareVersion", self._get("DeviceVersion", ""))),
             )
 
     def configure(self, settings: CameraSettings) -> CameraSettings:
@@ -139,8 +140,15 @@ class GenICamCamera:
                 settings.trigger,
                 settings.trigger_line,
                 self._get("ResultingFrameRate"),
+                self._link_limit(),
             )
         return self._settings
+
+    def _link_limit(self) -> float | None:
+        """Bytes a second that the device keeps to, where it says so (SFNC: DeviceLinkThroughputLimit)."""
+        if not self._has("DeviceLinkThroughputLimit") or str(self._get("DeviceLinkThroughputLimitMode", "On")) != "On":
+            return None
+        return float(self._nodes.DeviceLinkThroughputLimit.value)
 
     def set_exposure(self, exposure_us: float) -> float:
         """Change the exposure alone; returns the actual one."""
@@ -186,7 +194,11 @@ class GenICamCamera:
         if self._has(name):
             self._set_number(name, value)
         elif value:
-            raise DeviceError(f"{self._named} has no {name}; asked for {value} px", code="camera.feature")
+            raise DeviceError(
+                f"{self._named} has no {name}; asked for {value} px",
+                hint="leave offset_x and offset_y at 0",
+                code="camera.feature",
+            )
 
     def _set_symbol(self, name: str, value: str) -> None:
         node = getattr(self._nodes, name)
@@ -312,7 +324,7 @@ class GenICamCamera:
         """Release the camera; may be called twice."""
         if self._acquirer is None:
             return
-        acquirer, self._acquirer = self._acquirer, None
+        acquirer, self._acquirer, self._armed = self._acquirer, None, False
         for act in (acquirer.stop, acquirer.destroy, self._harvester.reset):
             optional(act, None)  # a camera that is gone cannot be told to stop; the rest must still be released
 

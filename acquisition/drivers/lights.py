@@ -184,6 +184,11 @@ class SerialLights:
         return f"{self._line.protocol.title} at {self.settings.port}"
 
     @property
+    def acknowledges(self) -> bool:
+        """Whether the protocol has answers."""
+        return self._line.protocol.level(1, 0).judge is not None
+
+    @property
     def settle_ms(self) -> float:
         """From the return of ``light`` until the light is steady."""
         return self._line.protocol.settle_ms if self.settings.settle_ms is None else self.settings.settle_ms

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -116,7 +117,10 @@ class Bench:
         self.exposures = Exposures(
             self.scene, self.timeline, faults, seed=options.seed, prerendered=options.prerendered
         )
-        self.server = SceneServer(rig.camera.width, rig.camera.height, options.bayer, self.exposures)
+        self._over_triggers, self._begun = faults.over_triggers, 0
+        self.server = SceneServer(
+            rig.camera.width, rig.camera.height, options.bayer, self.exposures, self._on_exposure_active
+        )
         self._open.callback(self.server.close)
         self.settings: dict[str, Any] = {
             "schema": 1,
@@ -149,6 +153,13 @@ class Bench:
         for state in states:
             self.scene.read_out(self.scene.electrons([(state, 1.0)]), seed=0)
 
+    def _on_exposure_active(self, line: int, level: int, at_ns: int) -> None:
+        """Edges of an exposure; for the fault ``over_trigger`` one more trigger, on either input, while it lasts."""
+        self._begun += level
+        if level and self._begun in self._over_triggers:
+            for source in (0, 1):
+                self.server.trigger(at_ns + 1000, source)
+
     def _lights(self, options: BenchOptions, lamps: LightFaults, faults: Any) -> dict[str, Any]:
         make, _, full = _FAMILIES[options.lights]
         zones = {zone: zone for zone in range(1, options.zones + 1)}
@@ -179,6 +190,7 @@ class Bench:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # ends in order, whatever it is at
     try:
         bench = Bench(parse_url(sys.argv[1]))
     except RakelightError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ FORMATS = {
     0x010C0059: ("BayerRG12", "p"),
 }
 _KEPT_RATES = 12
+_MOVED_PX = 2  # right and down; even, so that every photosite keeps its colour
 
 
 class Exposures:
@@ -46,6 +48,7 @@ class Exposures:
         self._rates: OrderedDict[LightState, NDArray[np.float32]] = OrderedDict()
         self._pictures: dict[Any, NDArray[np.uint8]] = {}
         self._lock = threading.Lock()
+        self._shown = LightState()
         self.frames = 0
 
     def __call__(self, request: Request) -> NDArray[np.uint8] | WireFault:
@@ -56,24 +59,40 @@ class Exposures:
             return fault
         if fault:  # seconds that the frame comes late
             time.sleep(fault)
-        pieces = self._timeline.between(request.start_ns, request.end_ns)
+        pieces = self._seen(self._timeline.between(request.start_ns, request.end_ns))
+        moved = self._faults.moved_from is not None and self.frames >= self._faults.moved_from
         key = (
-            tuple(state for state, _ in pieces),
+            tuple(state for state, _ in pieces), moved,
             request.pixel_format, request.width, request.height, request.offset_x, request.offset_y,
             round(request.exposure_us), round(request.gain_db, 2),
         )  # fmt: skip
         with self._lock:
             if self._prerendered and len(pieces) == 1 and key in self._pictures:
                 return self._pictures[key]
-            data = self._bytes(request, pieces)
+            data = self._bytes(request, pieces, moved)
             if self._prerendered and len(pieces) == 1:
                 self._pictures[key] = data
             return data
 
-    def _bytes(self, request: Request, pieces: list[tuple[LightState, float]]) -> NDArray[np.uint8]:
+    def _seen(self, pieces: list[tuple[LightState, float]]) -> list[tuple[LightState, float]]:
+        """What is lit in each piece of an exposure, with the fault ``stuck``: the pattern of the frame before."""
+        if self.frames in self._faults.stuck_frames:
+            last = self._shown
+            return [
+                (state if state.pattern is None else replace(state, direction=last.direction, pattern=last.pattern), us)
+                for state, us in pieces
+            ]
+        shown = [state for state, _ in pieces if state.pattern is not None]
+        self._shown = shown[-1] if shown else LightState()
+        return pieces
+
+    def _bytes(self, request: Request, pieces: list[tuple[LightState, float]], moved: bool) -> NDArray[np.uint8]:
         electrons = np.zeros(self._scene.shape, np.float32)
         for state, duration_us in pieces:
             electrons += self._rate(state) * np.float32(duration_us)
+        if moved:
+            height, width = electrons.shape
+            electrons = np.pad(electrons, ((_MOVED_PX, 0), (_MOVED_PX, 0)), mode="reflect")[:height, :width].copy()
         if request.pixel_format not in FORMATS:
             raise ValueError(f"pixel format 0x{request.pixel_format:08X} is not simulated")
         name, packing = FORMATS[request.pixel_format]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,8 +73,14 @@ class PlannedFrame:
     exposure_us: float
 
 
-def plan(rig: Rig, times: Exposures, pattern_set: PatternSet | None) -> tuple[PlannedFrame, ...]:
-    """The frames of one part: each zone, all zones, the room alone, then every pattern from every projector."""
+def plan(
+    rig: Rig, times: Exposures, pattern_set: PatternSet | None, bracket: Sequence[float] = ()
+) -> tuple[PlannedFrame, ...]:
+    """The frames of one part: each zone, all zones, the room alone, then every pattern from every projector.
+
+    ``bracket`` holds further exposures of all patterns as multiples of ``times.pattern_us``; a projector shows its whole
+    set under the shortest exposure, then under the next longer one.
+    """
     zones = [light.zone for light in rig.lights]
     frames = [
         PlannedFrame(Shot(name=f"zone{zone}", role="zone", zone=zone), Lit({zone: 1.0}), times.zone_us)
@@ -83,16 +89,22 @@ def plan(rig: Rig, times: Exposures, pattern_set: PatternSet | None) -> tuple[Pl
     together = Lit(dict.fromkeys(zones, 1.0))
     frames.append(PlannedFrame(Shot(name="all_zones", role="all_zones"), together, times.all_zones_us))
     frames.append(PlannedFrame(Shot(name="ambient", role="ambient"), Lit(), times.zone_us))
-    for projector in rig.projectors if pattern_set is not None else ():
-        for number, pattern in enumerate(pattern_set.patterns if pattern_set is not None else ()):
-            frames.append(_pattern_frame(projector.direction, number, pattern, times.pattern_us))
+    patterns = pattern_set.patterns if pattern_set is not None else ()
+    exposures_us = [float(max(1, round(times.pattern_us * share))) for share in sorted((1.0, *bracket))]
+    for projector in rig.projectors:
+        for place, exposure_us in enumerate(exposures_us, 1):
+            for number, pattern in enumerate(patterns, 1):
+                shot = _pattern_shot(projector.direction, place, number, pattern)
+                frames.append(PlannedFrame(shot, Lit({}, projector.direction, pattern), exposure_us))
     return tuple(frames)
 
 
-def _pattern_frame(projector: int, number: int, pattern: Pattern, exposure_us: float) -> PlannedFrame:
-    name = f"p{projector}_{number + 1:02d}"
-    shot = Shot(name=name, role="pattern", projector=projector, pattern=pattern.to_plain())
-    return PlannedFrame(shot, Lit({}, projector, pattern), exposure_us)
+def _pattern_shot(projector: int, place: int, number: int, pattern: Pattern) -> Shot:
+    """``place``: of the exposure in the bracket, from 1."""
+    prefix = f"p{projector}" if place == 1 else f"p{projector}b{place}"
+    return Shot(
+        name=f"{prefix}_{number:02d}", role="pattern", projector=projector, pattern=pattern.to_plain(), bracket=place
+    )
 
 
 def describe(

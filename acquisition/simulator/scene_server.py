@@ -99,13 +99,16 @@ class SceneServer:
         return f"127.0.0.1:{self._listener.getsockname()[1]}"
 
     def trigger(self, at_ns: int, line: int = 0) -> None:
-        """A rising edge on the camera's input; without a camera it goes nowhere."""
+        """A rising edge on the camera's input, or (line 1) a trigger command that arrives twice; without a camera it goes
+        nowhere."""
         if self._connection is not None:
             with contextlib.suppress(OSError):  # the camera went away: an edge on a loose cable
                 self._send(self._connection, TRIGGER, 0, struct.pack("<IQ", line, at_ns))
 
     def close(self) -> None:
         """Stop listening and drop the camera."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # ends an accept that waits; close alone does not
         self._listener.close()
         if self._connection is not None:
             with contextlib.suppress(OSError):

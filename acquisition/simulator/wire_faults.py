@@ -1,8 +1,10 @@
 """Faults of a simulated rig by name: what goes wrong at which end of which wire, and with which frame or command.
 
-``drop@17``, ``incomplete@3``, ``duplicate@3``, ``late@3``, ``unplug@3``: the camera's n-th frame, from 1. ``dead_zone@2``: the
-lamp of zone 2; ``swapped_zones@13``: the cables of zones 1 and 3. ``light.NAME`` and ``projector.NAME``: a fault of
-``serial_faults`` or ``projector_faults``, with its own place. Several are joined by commas.
+``drop@17``, ``incomplete@3``, ``duplicate@3``, ``late@3``, ``unplug@3``: the camera's n-th frame, from 1. ``over_trigger@3``: one
+more trigger comes while that frame is exposed (a bouncing wire, a command sent twice). ``stuck@9``: that frame sees the pattern
+of the one before; ``moved@9``: from that frame on the picture lies 2 px further right and down. ``dead_zone@2``: the lamp of
+zone 2; ``swapped_zones@13``: the cables of zones 1 and 3. ``light.NAME`` and ``projector.NAME``: a fault of ``serial_faults`` or
+``projector_faults``, with its own place. Several are joined by commas.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ class FaultPlan:
     light_line: tuple[SerialFault, ...] = ()
     projector_line: tuple[SerialFault, ...] = ()
     projector: tuple[str, ...] = ()
+    over_triggers: frozenset[int] = frozenset()
+    stuck_frames: frozenset[int] = frozenset()
+    moved_from: int | None = None
 
     def of_frame(self, number: int, image_bytes: int) -> WireFault | float | None:
         """What happens to the camera's ``number``-th frame: a wire fault, seconds of delay, or nothing."""
@@ -50,6 +55,9 @@ def parse_faults(text: str) -> FaultPlan:
     swapped = None
     lines: dict[str, list[SerialFault]] = {"light": [], "projector": []}
     bridge: list[str] = []
+    over: set[int] = set()
+    stuck: set[int] = set()
+    moved: int | None = None
     for item in filter(None, (part.strip() for part in text.split(","))):
         owner, dot, rest = item.partition(".")
         name = rest.partition("@")[0]
@@ -60,6 +68,12 @@ def parse_faults(text: str) -> FaultPlan:
             lines[owner].append(SerialFault.parse(rest))
         elif match and (match[1] in _CAMERA or match[1] == "late"):
             frames.append((match[1], int(match[2])))
+        elif match and match[1] == "over_trigger":
+            over.add(int(match[2]))
+        elif match and match[1] == "stuck":
+            stuck.add(int(match[2]))
+        elif match and match[1] == "moved":
+            moved = int(match[2])
         elif match and match[1] == "dead_zone":
             dead.add(int(match[2]))
         elif match and match[1] == "swapped_zones" and len(match[2]) == 2:
@@ -67,13 +81,21 @@ def parse_faults(text: str) -> FaultPlan:
         else:
             raise _unknown(item)
     return FaultPlan(
-        tuple(frames), frozenset(dead), swapped, tuple(lines["light"]), tuple(lines["projector"]), tuple(bridge)
+        tuple(frames),
+        frozenset(dead),
+        swapped,
+        tuple(lines["light"]),
+        tuple(lines["projector"]),
+        tuple(bridge),
+        frozenset(over),
+        frozenset(stuck),
+        moved,
     )
 
 
 def _unknown(item: str) -> InputError:
     known = [
-        *_CAMERA, "late", "dead_zone", "swapped_zones",
+        *_CAMERA, "late", "over_trigger", "stuck", "moved", "dead_zone", "swapped_zones",
         *(f"light.{n}" for n in SERIAL_FAULTS), *(f"projector.{n}" for n in {**SERIAL_FAULTS, **PROJECTOR_FAULTS}),
     ]  # fmt: skip
     near = difflib.get_close_matches(item.split("@")[0], known, n=1)

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from rakelight.calibration.rig_calibration import RigCalibration
 from rakelight.dataset.recording import Recording
+from rakelight.pipeline.truth import load_truth, verify_truth
 
 pytest.importorskip("genicam")
 SIM = "sim://knob_cap?width=456&samples=1"
@@ -25,7 +27,8 @@ def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    (tmp_path / "knob.toml").write_text('schema = 1\nproduct = "knob_cap"\nexposure_us = 6000\nretries = 0\n')
+    recipe = 'product = "knob_cap"\nexposure_us = 6000\nall_zones_exposure_us = 2000\nretries = 0\n'
+    (tmp_path / "knob.toml").write_text(f"schema = 1\n{recipe}")
     return tmp_path
 
 
@@ -33,11 +36,39 @@ def test_two_parts(home: Path) -> None:
     done = run(home, "capture", "--rig", SIM, "--recipe", "knob.toml", "-o", "parts", "-n", "2", "--json")
     assert done.returncode == 0, done.stderr
     made = json.loads(done.stdout)["captures"]
+    for k, capture in enumerate(made, 1):
+        recording = Recording.open(home / "parts" / f"knob_cap-000{k}")
+        assert verify_truth(recording) == [] and load_truth(recording) is not None
+        assert Path(capture["calibration"]) == Path("parts") / recording.folder.name / "truth" / "calibration"
+        assert RigCalibration.verify(home / capture["calibration"]) == []
     assert [Path(c["recording"]).name for c in made] == ["knob_cap-0001", "knob_cap-0002"]
     assert all(check["passed"] for c in made for check in c["checks"]) and made[0]["absent"] == ["patterns"]
     assert Recording.open(home / "parts" / "knob_cap-0002").info.part_id == "knob_cap-0002"
     done = run(home, "capture", "--rig", SIM, "--recipe", "knob.toml", "-o", "parts", "-n", "1")
-    assert done.returncode == 0 and "parts/knob_cap-0003: 6 frames, all checks passed" in done.stdout, done.stderr
+    assert done.returncode == 0 and "parts/knob_cap-0003: 7 frames, all checks passed" in done.stdout, done.stderr
+
+
+def test_what_is_captured_can_be_reconstructed_by_what_lies_beside_it(home: Path) -> None:
+    rig = "sim://knob_cap?seed=5&defect=scratch&width=608"
+    done = run(home, "capture", "--rig", rig, "--recipe", "knob.toml", "-o", "r")
+    assert done.returncode == 0, done.stderr
+    assert "7 frames of 608×406 BayerRG12, 3 MB" in done.stderr
+    command = done.stdout.splitlines()[-1].removeprefix("next: rakelight ").replace("OUTPUT", "out").split()
+    done = run(home, *command, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((home / "out" / "reconstruction.json").read_text())
+    assert report["truth"]["smooth"]["mean_deg"] < 1.3 and report["truth"]["label"] == "scratch"
+    assert not report["warnings"]
+
+
+def test_truth_can_be_left_out_and_is_where_faults_would_belie_it(home: Path) -> None:
+    done = run(home, "capture", "--rig", SIM, "--recipe", "knob.toml", "--no-truth", "-o", "r")
+    assert done.returncode == 0 and "-c CALIBRATION -o OUTPUT" in done.stdout, done.stderr
+    assert not (home / "r" / "truth").exists()
+    rig = f"{SIM}&projector=0&fault=light.deaf@900"
+    done = run(home, "capture", "--rig", rig, "--recipe", "knob.toml", "-o", "s")
+    assert done.returncode == 0 and "no truth beside the frames" in done.stderr, done.stderr
+    assert Recording.open(home / "s").info.simulated and not (home / "s" / "truth").exists()
 
 
 def test_faults_end_with_their_code(home: Path) -> None:

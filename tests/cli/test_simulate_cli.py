@@ -59,6 +59,16 @@ def test_pose_and_size(tmp_path: Path) -> None:
     assert facts["size_px"] == [600, 400]
 
 
+def test_bracket(tmp_path: Path) -> None:
+    small = ["--size", "456x304", "--samples", "1", "--bracket", "0.25, 4"]
+    run("flat", *small, "-o", tmp_path / "r")
+    plan = Recording.open(tmp_path / "r").info.plan
+    assert {s.name[:5] for s in plan if s.bracket == 3} == {f"p{d}b3_" for d in (1, 2, 3, 4)}
+    assert "write for example 0.25,4" in usage_error("flat", "--bracket", "short,long", "-o", tmp_path / "s")
+    with pytest.raises(InputError, match="bracket without patterns"):
+        run("flat", *small, "--patterns", "none", "-o", tmp_path / "s")
+
+
 def test_batch(tmp_path: Path) -> None:
     told = run("knob_cap", "--count", "2", "-d", "stain", *FAST, "-o", tmp_path / "many")
     assert "2 recorded in" in told and "stain" in told and str(tmp_path / "many" / "batch.json") in told

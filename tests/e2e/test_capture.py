@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from rakelight.acquisition.capture import capture
-from rakelight.acquisition.recipe import PatternRecipe, Recipe
+from rakelight.acquisition.feasible import check_plan
+from rakelight.acquisition.recipe import PatternRecipe, Recipe, make_plan
 from rakelight.acquisition.rig import Rig
 from rakelight.acquisition.stepped import Cancelled, Progress
 from rakelight.dataset.recording import Recording, verify
@@ -35,7 +36,7 @@ def test_a_part_becomes_a_recording(tmp_path: Path) -> None:
     assert list(verify(recording)) == [] and recording.info.simulated and recording.info.captured_utc
     info = recording.info
     assert (info.pixel_format, info.width, info.height, info.part_id) == ("BayerRG12", 456, 304, "knob-1")
-    assert len(info.frames) == len(result.plan.shots) == 4 + 1 + 1 + 2 * (4 + 7 + 2)
+    assert len(info.frames) == len(result.plan.shots) == 4 + 1 + 1 + 2 * (4 + 7 + 2) + 1
     assert not result.log.attempts and all(check.passed for check in result.checks)
     assert {c.name for c in result.checks} >= {"dead_zone", "zone_order", "saturation", "ambient", "black_pattern"}
     ids = [f.frame_id for f in info.frames]
@@ -56,7 +57,7 @@ def test_what_the_scene_renders_is_what_a_direct_simulation_gives(tmp_path: Path
     direct = Recording.open(tmp_path / "direct")
     with Rig.open(SIM) as rig:
         zone_us = next(direct.shots("zone", 1)).exposure_us or 0
-        recipe = Recipe(product="knob_cap", exposure_us=zone_us, ambient=False)
+        recipe = Recipe(product="knob_cap", exposure_us=zone_us, all_zones_exposure_us=zone_us / 3, ambient=False)
         capture(rig, recipe, tmp_path / "wire", part_id="x")
     wire = Recording.open(tmp_path / "wire")
     for zone in (1, 2, 3, 4):
@@ -81,7 +82,7 @@ def test_a_fault_is_cured_by_another_attempt(tmp_path: Path, fault: str, code: s
         result = capture(rig, LIGHTS, tmp_path / "part", part_id="x")
     assert [a.code for a in result.log.attempts] == ([code] if code else [])
     recording = Recording.open(tmp_path / "part")
-    assert list(verify(recording)) == [] and len(recording.info.frames) == 6
+    assert list(verify(recording)) == [] and len(recording.info.frames) == 7
 
 
 @pytest.mark.parametrize(
@@ -215,3 +216,154 @@ def test_a_burst_that_does_not_balance_is_never_taken(tmp_path: Path, fault: str
         with pytest.raises(DeviceError) as caught:
             capture(rig, one_way.model_copy(update={"retries": 0}), tmp_path / "p", part_id="x", burst=True)
     assert caught.value.code in codes and list(tmp_path.iterdir()) == []
+
+
+def test_brackets_and_what_was_acknowledged(tmp_path: Path) -> None:
+    patterns = PatternRecipe(steps=3, period_px=64, exposure_us=2000, bracket_us=(600,), directions=(2, 4))
+    recipe = LIGHTS.model_copy(update={"patterns": patterns})
+    told: list[Progress] = []
+    with Rig.open(SIM) as rig:
+        for name, burst in (("stepped", False), ("burst", True)):
+            told.clear()
+            result = capture(rig, recipe, tmp_path / name, part_id="x", burst=burst, progress=told.append)
+            assert not result.log.attempts
+            first = next(p for p in told if p.state == "capturing")
+            assert first.seconds_left == pytest.approx(result.expected_s) and 0.1 < result.expected_s < 60
+            assert [p.state for p in told].count("finished") == 1 and {p.total for p in told} == {
+                len(result.plan.shots)
+            }
+            assert [p.done for p in told] == sorted(p.done for p in told)
+    for name in ("stepped", "burst"):
+        recording = Recording.open(tmp_path / name)
+        assert list(verify(recording)) == []
+        frames = {f.shot: f for f in recording.info.frames}
+        assert list(frames)[-1] == "repeat" and frames["zone3"].acknowledged == {"zones": (3,), "projector": ()}
+        assert frames["ambient"].acknowledged == {"zones": (), "projector": ()}
+        assert frames["repeat"].acknowledged["zones"] == (1, 2, 3, 4)
+        assert "SIM-0001" in recording.info.devices["camera"] and "Hikrobot" in recording.info.devices["lights"]
+        assert "sim-quad 1.0.0" in recording.info.devices["projector"]
+        dim, bright = frames["p2_01"], frames["p2b2_01"]
+        assert (dim.requested_exposure_us, bright.requested_exposure_us) == (600, 2000)
+        ambient = recording.read(frames["ambient"]).astype(float)
+        ratio = (recording.read(bright) - ambient).mean() / (recording.read(dim) - ambient).mean()
+        assert 2000 / 600 * 0.8 < ratio < 2000 / 600 * 1.25, "the longer exposure has that much more light"
+        count = len(result.plan.sequence)
+        if name == "stepped":
+            assert frames["p4b2_03"].acknowledged == {"zones": (), "projector": (4, 2)}
+        else:
+            armed = bright.acknowledged["armed"]
+            assert armed[:2] == (2, 2000) and armed[2] > 2200 and bright.acknowledged["displayed"] == (count,)
+            assert frames["p4_01"].acknowledged["armed"][:2] == (4, 600) and "projector" not in bright.acknowledged
+    written = tmp_path / "burst" / "recording.json"  # as written before these keys were there
+    plain = json.loads(written.read_text())
+    del plain["devices"]
+    for frame in plain["frames"]:
+        del frame["requested_exposure_us"], frame["acknowledged"]
+    written.write_text(json.dumps(plain))
+    old = Recording.open(tmp_path / "burst").info
+    assert old.devices == {} and old.frames[0].acknowledged == {} and old.frames[0].requested_exposure_us is None
+
+
+def test_lights_that_never_answer_acknowledge_nothing(tmp_path: Path) -> None:
+    with Rig.open(f"{SIM}&lights=vst&projector=0") as rig:
+        capture(rig, LIGHTS, tmp_path / "p", part_id="x")
+    info = Recording.open(tmp_path / "p").info
+    assert all(frame.acknowledged == {} for frame in info.frames) and "never answers" in info.devices["lights"]
+
+
+def test_plans_that_cannot_work_are_refused_before_the_first_light(tmp_path: Path) -> None:
+    def patterns(exposure_us: float, *bracket_us: float, **more: float) -> PatternRecipe:
+        return PatternRecipe.model_validate(
+            {"exposure_us": exposure_us, "bracket_us": bracket_us, "directions": (1,), **more}
+        )
+
+    long = Recipe(product="x", exposure_us=1e7, zones=(2,), ambient=False)
+    cases: list[tuple[Recipe, bool, float | None, str, str]] = [
+        (
+            Recipe(product="x", exposure_us=5),
+            False,
+            None,
+            "plan.exposure_range",
+            "exposure 5 µs; .* exposes 20 to 10000000",
+        ),
+        (
+            Recipe(product="x", exposure_us=50, gain_db=30),
+            False,
+            None,
+            "plan.gain_range",
+            "30; .* amplifies 0 to 24 dB",
+        ),
+        (
+            _with(patterns(3000, 400)),
+            False,
+            None,
+            "plan.pattern_exposure",
+            "exposure 400 µs; sim-quad .* 500 µs or more",
+        ),
+        (
+            _with(patterns(20_000, frame_rate_hz=46)),
+            True,
+            None,
+            "plan.frame_rate",
+            r"20700 µs, says .* \+ 500 µs margin",
+        ),
+        (
+            _with(patterns(3000)),
+            True,
+            100,
+            "plan.bandwidth",
+            r"BayerRG12 = 0.277 MB × .* MB/s; the link carries 12.5 MB/s",
+        ),
+        (
+            long,
+            False,
+            None,
+            "plan.on_time",
+            r"zone 2 .*zone2 10 s \+ all_zones 10 s \+ repeat 10 s .*max_on_s is 30 s",
+        ),
+        (
+            _with(patterns(4e6)),
+            False,
+            None,
+            "plan.on_time",
+            r"direction 1 would shine for 6.* \(17 patterns.*max_on_s is 60 s",
+        ),
+        (
+            _with(patterns(1e7)),
+            True,
+            None,
+            "plan.exposure_range",
+            r"200 µs black \+ 10000000 µs pattern \+ 500 µs margin",
+        ),
+    ]
+    with Rig.open(SIM) as rig:
+        assert rig.lights is not None and rig.projector is not None
+        own, before = rig.settings, _spoken(rig)
+        for recipe, burst, link_mbit_s, code, arithmetic in cases:
+            camera = own.camera.model_copy(update={"link_mbit_s": link_mbit_s})
+            rig.settings = own.model_copy(update={"camera": camera})
+            with pytest.raises(ConfigError, match=arithmetic) as caught:
+                capture(rig, recipe, tmp_path / "p", part_id="x", burst=burst)
+            assert caught.value.code == code and caught.value.hint
+        slow_link = own.camera.model_copy(update={"link_mbit_s": 100.0})
+        rig.settings = own.model_copy(update={"camera": slow_link})
+        with pytest.raises(ConfigError, match="4 reasons why") as caught:
+            bad = Recipe(product="x", exposure_us=5, gain_db=30, patterns=patterns(400))
+            capture(rig, bad, tmp_path / "p", part_id="x", burst=True)
+        assert caught.value.code == "plan.impossible"
+        for code in ("plan.exposure_range", "plan.gain_range", "plan.pattern_exposure", "plan.bandwidth"):
+            assert f"[{code}]" in caught.value.message
+        assert _spoken(rig) == before, "nothing was said to lights and projector"
+        assert list(tmp_path.iterdir()) == []
+        slow = _with(patterns(3000, frame_rate_hz=40))  # what the hint of plan.bandwidth advises
+        plan = make_plan(slow, rig.zones, rig.directions)
+        check_plan(rig.devices, plan, rig.camera_settings(6000), burst=True)
+
+
+def _with(patterns: PatternRecipe) -> Recipe:
+    return LIGHTS.model_copy(update={"patterns": patterns})
+
+
+def _spoken(rig: Rig) -> list[int]:
+    """Bytes sent to lights and projector; the projector's own signs of life are sent only while it shines."""
+    return [device.statistics.sent for device in (rig.lights, rig.projector)]  # type: ignore[union-attr]

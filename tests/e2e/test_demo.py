@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +21,26 @@ from rakelight.dataset.writer import Dataset
 from rakelight.errors import StorageError
 from rakelight.pipeline.demo import run_demo
 
+SMALL = 608  # px wide; narrower frames show no smooth areas
 
+
+@pytest.mark.slow
 def test_demo_from_photographs_to_sample(tmp_path: Path) -> None:
+    pytest.importorskip("genicam")
     steps: list[str] = []
-    demo = run_demo(tmp_path / "out", progress=steps.append)
+    demo = run_demo(tmp_path / "out", width=SMALL, progress=steps.append)
     assert all(path.exists() for path in demo.paths.values()), demo.paths
     assert steps[0] == "import photographs" and steps[-1] == "compare with the truth"
+    assert "capture 20 of 75" in steps and demo.without_rig == ""
+    assert any("75 frames, under four lights and from four pattern projectors" in sentence for sentence in demo.story)
     assert demo.figures["lights"] == 12 and demo.figures["solved"] > 0.45
     assert demo.figures["sphere_spread_deg"]["mean"] < 2
     assert any("12 light directions" in sentence for sentence in demo.story)
     recordings = [Recording.open(folder) for folder in sorted(demo.paths["recordings"].iterdir())]
     assert len(recordings) == 4 and not any(problem for r in recordings for problem in verify(r))
+    captured = Recording.open(demo.paths["recordings"] / "knob_cap").info
+    assert captured.rig_id == "reference-simulated-rig" and all(f.timestamp_ns for f in captured.frames)
+    assert {s.projector for s in captured.plan if s.role == "pattern"} == {1, 2, 3, 4}
     assert RigCalibration.verify(demo.paths["calibration"]) == []
     dataset = Dataset.open(tmp_path / "out" / "dataset")
     samples = list(dataset.samples())
@@ -54,9 +69,54 @@ def test_demo_from_photographs_to_sample(tmp_path: Path) -> None:
     assert mine.is_file()
     mine.unlink()
     first = marker.stat().st_ino
-    run_demo(tmp_path / "out")  # a second run replaces the first
+    run_demo(tmp_path / "out", width=SMALL)  # a second run replaces the first
     assert marker.stat().st_ino != first
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.slow
+def test_demo_without_a_compiler_says_so_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    demo = run_demo(tmp_path / "out", width=SMALL)
+    assert "no program 'no-such-compiler'" in demo.without_rig and "set CC" in demo.without_rig
+    assert any("rendered without a rig" in sentence for sentence in demo.story)
+    recording = Recording.open(demo.paths["recordings"] / "knob_cap")
+    assert list(verify(recording)) == [] and any(s.role == "pattern" for s in recording.info.plan)
+    assert [str(s.key) for s in Dataset.open(tmp_path / "out" / "dataset").samples()][1] == "knob_cap/NG/scratch/S0001"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends Ctrl-C to a group of processes")
+@pytest.mark.slow
+def test_interrupted_demo_leaves_neither_folder_nor_process(tmp_path: Path) -> None:
+    pytest.importorskip("genicam")
+    child = subprocess.Popen(
+        [sys.executable, "-m", "rakelight", "demo", "-o", "out"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
+        start_new_session=True, env={**os.environ, "RAKELIGHT_TEST_MARK": str(tmp_path)},
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".out*/recordings/.knob_cap*/*_p1_01.tiff")) and time.monotonic() < deadline:
+        assert child.poll() is None
+        time.sleep(0.02)
+    os.killpg(child.pid, signal.SIGINT)  # as a terminal does
+    _, told = child.communicate(timeout=30)
+    assert child.returncode == 130 and "nothing half-written remains" in told
+    assert list(tmp_path.iterdir()) == []
+    if Path("/proc").is_dir():
+        deadline = time.monotonic() + 5
+        while (left := _marked(str(tmp_path))) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not left
+
+
+def _marked(mark: str) -> list[str]:
+    """Command lines of the processes that were started, directly or not, with ``mark`` in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just gone, or is another user's
+            if f"RAKELIGHT_TEST_MARK={mark}".encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_text())
+    return found
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])

@@ -12,7 +12,8 @@ import pytest
 
 from rakelight.calibration.rig_calibration import RigCalibration
 from rakelight.dataset import images
-from rakelight.dataset.recording import Recording, verify
+from rakelight.dataset.recording import Description, Recording, verify
+from rakelight.dataset.recording_writer import write_recording
 from rakelight.errors import DatasetError, InputError, StorageError
 from rakelight.pipeline import simulate as run
 from rakelight.pipeline import simulate_batch as batch
@@ -119,7 +120,109 @@ def test_patterns_travel_with_the_recording(tmp_path: Path) -> None:
     assert [s.pattern for s in shots if s.projector == 2] == [p.to_plain() for p in wanted.patterns]
 
 
+def test_brackets_expose_each_projectors_patterns_again(tmp_path: Path) -> None:
+    wanted = PatternSet(code=GrayPhaseShift(steps=3, period_px=64))
+    settings = run.Settings(456, pattern_set=wanted, samples=1, bracket=(4.0, 0.25))
+    document = run.simulate("knob_cap", tmp_path / "r", settings=settings)
+    recording = Recording.open(tmp_path / "r")
+    shots = [s for s in recording.info.plan if s.role == "pattern" and s.projector == 2]
+    count = len(wanted.patterns)
+    assert [s.bracket for s in shots] == [1] * count + [2] * count + [3] * count
+    assert [shots[k].name for k in (0, count, 3 * count - 1)] == ["p2_01", "p2b2_01", f"p2b3_{count:02d}"]
+    assert all(
+        [s.pattern for s in shots if s.bracket == k] == [p.to_plain() for p in wanted.patterns] for k in (1, 2, 3)
+    )
+    usual = run.product_exposures("knob_cap").pattern_us
+    frames = {f.shot: f for f in recording.info.frames}
+    times = [frames[name].exposure_us for name in ("p2_01", "p2b2_01", "p2b3_01")]
+    assert times == [round(usual / 4), usual, usual * 4] and document["bracket"] == [0.25, 4.0]
+    short, middle, long = (recording.read(frames[n]).astype(float) - 64 for n in ("p2_01", "p2b2_01", "p2b3_01"))
+    lit = (long < 3900) & (short > 100)
+    assert middle[lit].mean() / short[lit].mean() == pytest.approx(4, rel=0.02)
+    assert long[lit].mean() / middle[lit].mean() == pytest.approx(4, rel=0.02)
+    assert list(verify(recording)) == [] and truth.verify_truth(recording) == []
+
+
+class TestTruthOfACapture:
+    """Frames from elsewhere get the truth of the bench that a URL describes."""
+
+    def captured(self, folder: Path, url: str, source: Recording) -> list[str]:
+        steps: list[str] = []
+        finish = run.truth_of(url, progress=steps.append)
+        assert finish is not None
+        for name in ("a", "b"):
+            plain = source.info.model_dump(include=set(Description.model_fields))
+            with write_recording(folder / name, Description.model_validate(plain)) as writer:
+                for frame in source.info.frames:
+                    writer.add(frame.shot, source.read(frame), exposure_us=frame.exposure_us)
+                finish(writer)
+        return steps
+
+    def test_is_that_of_simulate(self, tmp_path: Path) -> None:
+        run.simulate("knob_cap", tmp_path / "direct", seed=5, defect="dent", settings=SMALL)
+        direct = Recording.open(tmp_path / "direct")
+        steps = self.captured(tmp_path, "sim://knob_cap?seed=5&defect=dent&width=456&samples=1&fault=drop@3", direct)
+        assert steps.count("calibrating the rig") == steps.count("casting rays") == 1 and len(steps) == 4, "made once"
+        ids = set()
+        for name in ("direct", "a", "b"):
+            recording = Recording.open(tmp_path / name)
+            loaded = truth.load_truth(recording)
+            assert loaded is not None and truth.verify_truth(recording) == [] and loaded.defect.any()
+            calibration = RigCalibration.load(recording.folder / truth.FOLDER / "calibration")
+            ids.add(calibration.content_sha256)
+            assert loaded.facts["calibration"]["content_sha256"] == calibration.content_sha256
+        same = [json.loads((tmp_path / n / "truth" / "truth.json").read_text()) for n in ("direct", "a")]
+        for document in same:
+            del document["frames_sha256"], document["content_sha256"]
+        assert same[0] == same[1] and len(ids) == 1
+
+    def test_size_format_and_lamps_are_those_of_the_bench(self, tmp_path: Path) -> None:
+        run.simulate("clay_pot", tmp_path / "direct", settings=run.Settings(500, 400, "Mono12", None, 1))
+        url = "sim://clay_pot?width=500&height=400&bayer=0&zones=3&samples=1"
+        self.captured(tmp_path, url, Recording.open(tmp_path / "direct"))
+        facts = json.loads((tmp_path / "a" / "truth" / "truth.json").read_text())
+        assert facts["size_px"] == [500, 400] and facts["pixel_format"] == "Mono12" and facts["label"] == "OK"
+        assert [light["zone"] for light in facts["lights_camera_frame"]] == [1, 2, 3]
+        assert images.read_image(tmp_path / "a" / "truth" / "zones_lit.png").max() == 0b111
+
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            "dead_zone@2",
+            "swapped_zones@13",
+            "projector.dark@1",
+            "drop@2,light.deaf@4",
+            "moved@3",
+            "stuck@9",
+            "projector.skip@3",
+        ],
+    )
+    def test_there_is_none_when_frames_may_show_something_else(self, fault: str) -> None:
+        assert run.truth_of(f"sim://knob_cap?width=456&fault={fault}") is None
+
+    def test_refused_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(InputError, match=r"unknown key 'sead'"):
+            run.truth_of("sim://knob_cap?sead=3")
+        with pytest.raises(InputError, match=r"'knob_cup' is not known"):
+            run.truth_of("sim://knob_cup")
+        monkeypatch.setattr(run.memory, "available_bytes", lambda: 1_000_000_000)
+        with pytest.raises(InputError, match=r"to work out the truth, 5472×3648 px") as caught:
+            run.truth_of("sim://knob_cap?width=5472")
+        assert caught.value.code == "simulate.memory" and "--no-truth" in caught.value.hint
+
+
 class TestRefusals:
+    @pytest.mark.parametrize(
+        "bracket",
+        [(1.0,), (0.5, 0.5), (1.1,), (0.001,), (200.0,), (float("nan"),), tuple(2.0**k for k in range(1, 10))],
+    )
+    def test_bracket(self, tmp_path: Path, bracket: tuple[float, ...]) -> None:
+        with pytest.raises(InputError, match=r"multiples of the patterns' exposure from 0\.01 to 100") as caught:
+            run.simulate("flat", tmp_path / "x", settings=run.Settings(456, bracket=bracket))
+        assert caught.value.code == "simulate.bracket" and list(tmp_path.iterdir()) == []
+        with pytest.raises(InputError, match="an exposure bracket without patterns"):
+            run.simulate("flat", tmp_path / "x", settings=run.Settings(456, pattern_set=None, bracket=(4.0,)))
+
     def test_unknown_part_lists_them(self, tmp_path: Path) -> None:
         with pytest.raises(
             InputError, match=r"'knob_cup' is not known; products: knob_cap, .*targets: charuco"
@@ -254,7 +357,12 @@ class TestBatch:
             batch.simulate_batch(["flat"], out, 1, settings=other)
         with pytest.raises(DatasetError, match=r"another number of samples"):
             batch.simulate_batch(["flat"], out, 1, settings=run.Settings(456, pattern_set=None, samples=2))
-        (out / "flat-0000" / "truth" / "truth.json").write_text("{}")
+        path = out / "flat-0000" / "truth" / "truth.json"
+        document = json.loads(path.read_text())
+        path.write_text(json.dumps(document | {"bracket": [4.0]}))
+        with pytest.raises(DatasetError, match=r"another exposure bracket"):
+            batch.simulate_batch(["flat"], out, 1, settings=SMALL)
+        path.write_text("{}")
         with pytest.raises(DatasetError, match=r"no usable truth/truth\.json") as caught:
             batch.simulate_batch(["flat"], out, 1, settings=SMALL)
         assert "delete" in caught.value.hint and caught.value.code == "simulate.batch_damaged"

@@ -133,9 +133,9 @@ static int receive_message(void) {
     if (length && rk_receive(link_one.socket, p, (size_t)length)) return -1;
     if (type == FRAME_SHM && length >= 16) on_shared_frame(seq, get(p, 8), get(p + 8, 8));
     else if (type == FAULT && length >= 12) on_fault(seq, get(p, 4), get(p + 4, 8));
-    else if (type == TRIGGER && length >= 12 && get(p, 4) == 0) {
+    else if (type == TRIGGER && length >= 12 && get(p, 4) <= 1) {
         rk_lock(&rk_mutex_all);
-        sensor_trigger_locked(SOURCE_LINE, get(p + 4, 8));
+        sensor_trigger_locked(get(p, 4) ? SOURCE_SOFTWARE : SOURCE_LINE, get(p + 4, 8));
         rk_unlock(&rk_mutex_all);
     }
     return 0;

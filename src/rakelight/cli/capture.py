@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,10 @@ import click
 from rakelight.cli.console import emit_json, json_option, progress, table, warn
 
 if TYPE_CHECKING:
+    from rakelight.acquisition.recipe import Recipe
+    from rakelight.acquisition.rig import Rig
     from rakelight.acquisition.stepped import Progress
+    from rakelight.dataset.recording_writer import RecordingWriter
 
 
 @click.command()
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     "-n", "--count", type=click.IntRange(1), help="Capture that many parts, numbered on from those there are."
 )
 @click.option("--burst", is_flag=True, help="Let projectors run by themselves and trigger the camera (wired).")
+@click.option("--no-truth", is_flag=True, help="On a sim:// rig: leave out truth/, which takes seconds to work out.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier recording.")
 @json_option
 def capture(
@@ -40,6 +45,7 @@ def capture(
     part_id: str | None,
     count: int | None,
     burst: bool,
+    no_truth: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -48,10 +54,14 @@ def capture(
     The recording appears when every frame is there and the pictures are what they should be. Ctrl-C ends at the next
     frame; whatever happens, lights and projectors are off afterwards.
 
+    On a simulated rig named by a sim:// URL the recording also gets truth/: what is known of the part, and the rig's
+    true calibration, as `rakelight simulate` writes them. A fault= that changes what frames show leaves it out.
+
     \b
     Examples:
       rakelight capture --rig rig.toml --recipe knob.toml -o recordings/knob-17 --part-id knob-17
       rakelight capture --rig "sim://knob_cap?seed=3&width=912" --recipe knob.toml -o recordings/knob-sim
+      rakelight reconstruct recordings/knob-sim -c recordings/knob-sim/truth/calibration -o knob-sim
     """
     from rakelight.acquisition.capture import capture as run
     from rakelight.acquisition.recipe import load_recipe
@@ -64,6 +74,9 @@ def capture(
     with progress("opening the rig", quiet=as_json) as step, Rig.open(rig) as opened:
         previous = signal.signal(signal.SIGINT, lambda *_: stop.set())
         try:
+            finish = None if no_truth else _truth(rig, step, stop)
+            if not as_json:
+                click.echo(_size(opened, wanted, count or 1), err=True)
             for _ in range(count or 1):
                 name, folder = _next(wanted.product, part_id, output, count is not None)
                 captured = run(
@@ -73,12 +86,14 @@ def capture(
                     part_id=name,
                     overwrite=overwrite,
                     burst=burst,
+                    finish=finish or (lambda _: None),
                     progress=lambda p: step(_line(p)),
                     cancel=stop.is_set,
                 )
-                done.append(captured.to_plain())
+                calibration = folder / "truth" / "calibration" if finish is not None else None
+                done.append(captured.to_plain() | {"calibration": str(calibration) if calibration else None})
                 if not as_json:
-                    _tell(captured)
+                    _tell(captured, calibration)
         except Cancelled:
             raise KeyboardInterrupt from None  # told as interrupted, exit code 130
         finally:
@@ -96,6 +111,46 @@ def _next(product: str, part_id: str | None, output: Path, many: bool) -> tuple[
     return name, output / name
 
 
+def _truth(rig: str, step: Callable[[str], None], stop: threading.Event) -> Callable[[RecordingWriter], None] | None:
+    """What lays the truth beside the frames; None for a rig that is no simulated one, or has faults that belie it."""
+    from rakelight.acquisition.rig import SIMULATED
+    from rakelight.acquisition.stepped import Cancelled
+
+    if not rig.startswith(SIMULATED):
+        return None
+    from rakelight.pipeline.simulate import truth_of
+
+    def stoppable(what: str) -> None:
+        if stop.is_set():
+            raise Cancelled
+        step(what)
+
+    finish = truth_of(rig, progress=stoppable)
+    if finish is None:
+        warn(["no truth beside the frames: the faults in the URL change what they show"])
+    return finish
+
+
+def _size(rig: Rig, recipe: Recipe, parts: int) -> str:
+    """What is about to be captured."""
+    from rakelight.acquisition.feasible import within
+    from rakelight.acquisition.recipe import make_plan
+    from rakelight.dataset.recording import dtype_of
+
+    frames = len(make_plan(recipe, rig.zones, rig.directions).shots)
+    asked = rig.camera_settings(recipe.exposure_us, recipe.gain_db)
+    camera = rig.camera.configure(
+        within(asked, rig.camera.info)
+    )  # what is beyond is refused by capture, with all the rest
+    width, height = camera.width or 0, camera.height or 0
+    samples = 3 if camera.pixel_format.startswith("RGB") else 1
+    sample_bytes = samples * (1 if dtype_of(camera.pixel_format) == "uint8" else 2)
+    megabytes = frames * width * height * sample_bytes / 1e6
+    return f"{frames} frames of {width}×{height} {camera.pixel_format}, {megabytes:.0f} MB" + (
+        f", for each of {parts} parts" if parts > 1 else ""
+    )
+
+
 def _line(told: Progress) -> str:
     left = f", {told.seconds_left:.0f} s left" if told.seconds_left is not None else ""
     return f"{told.state} {told.shot}: {told.done} of {told.total}{left}" + (
@@ -103,7 +158,7 @@ def _line(told: Progress) -> str:
     )
 
 
-def _tell(captured: Any) -> None:
+def _tell(captured: Any, calibration: Path | None) -> None:
     plan, log = captured.plan, captured.log
     worst: dict[str, Any] = {}
     for check in captured.checks:
@@ -119,5 +174,6 @@ def _tell(captured: Any) -> None:
     warn(f"shot {a.shot} was taken again: {a.message}" for a in log.attempts)
     warn(f"the recording has no {what}: the rig has none, or the recipe asks for none" for what in plan.absent)
     click.echo(
-        f"recording: {captured.folder}\nnext: rakelight reconstruct {captured.folder} --calibration CALIBRATION -o OUTPUT"
+        f"recording: {captured.folder}\n"
+        f"next: rakelight reconstruct {captured.folder} -c {calibration or 'CALIBRATION'} -o OUTPUT"
     )

@@ -23,6 +23,14 @@ def _size(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[int
     return int(parts[0]), int(parts[1]) if len(parts) == 2 else None
 
 
+def _bracket(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[float, ...]:
+    """Multiples, parted by commas."""
+    try:
+        return tuple(float(part) for part in value.split(",")) if value.strip() else ()
+    except ValueError:
+        raise click.BadParameter(f"{value!r} are no multiples of an exposure; write for example 0.25,4") from None
+
+
 @click.command()
 @click.argument("parts", nargs=-1, metavar="[PART]...")
 @click.option(
@@ -52,6 +60,13 @@ def _size(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[int
     help="What the projectors show: 8-step phase shift with Gray code, three frequencies, or no structured light.",
 )
 @click.option(
+    "--bracket",
+    callback=_bracket,
+    metavar="X,…",
+    default="",
+    help="Expose every pattern again, X times as long as the product's own; for example 0.25,4.",
+)
+@click.option(
     "--pose", type=float, nargs=3, metavar="X Y ANGLE", help="Shift (mm) and turn (degrees) instead of the seed's."
 )
 @click.option("--samples", type=click.IntRange(1, 4), help="Points per pixel and axis; 1 to 3 by default, by the size.")
@@ -69,6 +84,7 @@ def simulate(
     size: tuple[int, int | None],
     pixel_format: str,
     patterns: str,
+    bracket: tuple[float, ...],
     pose: tuple[float, float, float] | None,
     samples: int | None,
     gamma: float,
@@ -104,7 +120,7 @@ def simulate(
     from rakelight.pipeline import simulate_batch as batch
 
     pattern_set = _pattern_set(patterns)
-    settings = run.Settings(size[0], size[1], pixel_format, pattern_set, samples, gamma)
+    settings = run.Settings(size[0], size[1], pixel_format, pattern_set, samples, gamma, bracket)
     names = list(dict.fromkeys(n for part in parts for n in (run.PRODUCTS if part == _ALL else [part])))
     kinds = list(dict.fromkeys(k for kind in defects for k in (run.KINDS if kind == _ALL else [kind])))
     if count is None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from rakelight.acquisition.simulator import memory, record, truth
+from rakelight.acquisition.simulator.bench import BenchOptions, parse_url
 from rakelight.acquisition.simulator.defects import KINDS
 from rakelight.acquisition.simulator.products.catalogue import PRODUCTS
 from rakelight.acquisition.simulator.rig import MIN_WIDTH, Rig, reference_rig
@@ -16,17 +18,22 @@ from rakelight.acquisition.simulator.scene import ABSENT, Scene, default_samples
 from rakelight.acquisition.simulator.solid import Pose
 from rakelight.acquisition.simulator.specimen import Specimen, Stream, generator, make_specimen
 from rakelight.acquisition.simulator.targets import TARGETS
+from rakelight.acquisition.simulator.wire_faults import FaultPlan, parse_faults
 from rakelight.calibration.rig_calibration import RigCalibration
 from rakelight.dataset.recording import FILE_NAME
-from rakelight.dataset.recording_writer import write_recording
+from rakelight.dataset.recording_writer import RecordingWriter, write_recording
 from rakelight.errors import InputError
 from rakelight.folders import check_replaceable
 from rakelight.reconstruction.patterns import PatternSet
 
-__all__ = ["KINDS", "PRODUCTS", "TARGETS", "Pose", "Settings", "simulate"]
+__all__ = ["KINDS", "PRODUCTS", "TARGETS", "Pose", "Settings", "product_exposures", "simulate", "truth_of"]
 
 TARGET_ALBEDO = 0.9  # of the white of boards and planes
 CALIBRATION = "calibration"  # folder in ``truth/``, or beside the recordings of a batch
+
+_BRACKET_LEAST, _BRACKET_MOST, _BRACKET_STEP, _BRACKETS = 0.01, 100.0, 1.2, 8
+# Faults of the lines and the bridge that change what a frame shows; a capture notices the others and repeats the shot.
+_UNTRUE_FAULTS = ("dark", "skip", "stop", "deaf")
 
 Progress = Callable[..., None]
 
@@ -47,6 +54,9 @@ class Settings:
         Points a pixel has in each axis.
     gamma : float
         Of the projectors; 1 is linear, as a DLP in pattern mode is.
+    bracket : tuple of float
+        Further exposures of every pattern, as multiples of the product's own: up to 8, from 0.01 to 100, a factor of 1.2 or
+        more between any two, and between each and 1.
     """
 
     width: int = 1368
@@ -55,15 +65,38 @@ class Settings:
     pattern_set: PatternSet | None = field(default_factory=PatternSet)
     samples: int | None = None
     gamma: float = 1.0
+    bracket: tuple[float, ...] = ()
 
     def rig(self) -> Rig:
-        """The rig of these settings; raises :class:`InputError` for sizes, formats and memory that do not fit."""
+        """The rig of these settings; raises :class:`InputError` for values and sizes that do not fit."""
         if not 0.3 <= self.gamma <= 4:
             raise InputError(f"projector gamma {self.gamma:g}; allowed: 0.3 to 4", code="simulate.gamma")
+        self._check_bracket()
         rig = reference_rig(self.width, self.height, pixel_format=self.pixel_format, gamma=self.gamma)
         projectors = len(rig.projectors) if self.pattern_set is not None else 0
         memory.check_memory(rig.camera.width, rig.camera.height, self.points, projectors, memory.available_bytes())
         return rig
+
+    def _check_bracket(self) -> None:
+        if not self.bracket:
+            return
+        shares = sorted((1.0, *self.bracket))
+        apart = all(longer >= shorter * _BRACKET_STEP for shorter, longer in pairwise(shares))
+        within = shares[0] >= _BRACKET_LEAST and shares[-1] <= _BRACKET_MOST and len(self.bracket) <= _BRACKETS
+        if not (apart and within):  # so that NaN is refused too
+            raise InputError(
+                f"exposure bracket {', '.join(f'{share:g}' for share in self.bracket)}; allowed: up to {_BRACKETS} multiples "
+                f"of the patterns' exposure from {_BRACKET_LEAST:g} to {_BRACKET_MOST:g}, a factor of {_BRACKET_STEP:g} or more "
+                "between any two, and between each and 1, which is always taken",
+                hint="for example 0.25,4",
+                code="simulate.bracket",
+            )
+        if self.pattern_set is None:
+            raise InputError(
+                "an exposure bracket without patterns; it is the patterns that are exposed several times",
+                hint="leave the bracket out, or record patterns",
+                code="simulate.bracket",
+            )
 
     @property
     def points(self) -> int:
@@ -123,7 +156,7 @@ def simulate(
         calibration = truth.rig_calibration(rig, white_height_mm=white_height_mm(name))
     progress("casting rays")
     times = _exposures(specimen, rig, settings)
-    frames = record.plan(rig, times, settings.pattern_set)
+    frames = record.plan(rig, times, settings.pattern_set, settings.bracket)
     description = record.describe(
         rig,
         frames,
@@ -136,17 +169,82 @@ def simulate(
     )
     with write_recording(output, description, overwrite=overwrite) as writer:
         folder = writer.side_folder(truth.FOLDER)
-        twin = None
-        if specimen.flawless is not None:
-            twin = Scene(specimen.flawless, rig, specimen.pose, samples=settings.samples)
-        known = truth.write_maps(folder, scene, twin)
+        known = truth.write_maps(folder, scene, _twin(specimen, scene))  # the twin goes: its maps are as large
         if own:
             calibration.save(folder / CALIBRATION)
-        del twin  # its maps are as large as the scene's
         noise = generator(name, seed, Stream.NOISE)
         record.take(scene, frames, writer, noise, progress=progress)
         facts = _facts(specimen, settings, scene, calibration) | known
         return truth.write_document(folder, rig, {f.file: f.sha256 for f in writer.frames}, facts)
+
+
+def truth_of(
+    url: str, *, progress: Callable[[str], None] = lambda step: None
+) -> Callable[[RecordingWriter], None] | None:
+    """What lays the truth beside the frames of a capture on the simulated rig ``url``: the ``finish`` of ``capture``.
+
+    ``truth/`` is then as :func:`simulate` writes it, the true calibration in it. The bench behind the rig makes specimen,
+    pose and scene from the URL alone; here they are made from it once more, at the first capture, and kept for the next
+    ones. None if the URL asks for faults after which frames may show something else than what is known (a dead lamp,
+    swapped cables, a part that moves, a dark projector, commands that get lost).
+
+    Raises
+    ------
+    InputError
+        ``simulator.url``, ``simulator.fault``, and as :func:`simulate`; told at once, before anything is captured.
+    """
+    options = parse_url(url)
+    if _untrue(options):
+        return None
+    kind = "BayerRG12" if options.bayer else "Mono12"
+    settings = Settings(options.width, options.height or None, kind, None, options.samples or None)
+    try:
+        rig = settings.rig()
+    except InputError as error:
+        if error.code != "simulate.memory":
+            raise
+        raise InputError(
+            f"to work out the truth, {error.message}",
+            hint="choose a smaller width= or samples=1 in the URL, or leave the truth out (--no-truth)",
+            code=error.code,
+        ) from error
+    specimen = make_specimen(options.part, options.seed, options.defect or None)
+    wired = replace(rig, lights=rig.lights[: options.zones])
+
+    @cache
+    def made() -> tuple[Scene, Scene | None, RigCalibration]:
+        progress("calibrating the rig")
+        calibration = truth.rig_calibration(rig, white_height_mm=white_height_mm(options.part))
+        progress("casting rays")
+        scene = Scene(specimen.part, wired, specimen.pose, samples=settings.samples)
+        return scene, _twin(specimen, scene), calibration
+
+    def lay(writer: RecordingWriter) -> None:
+        scene, twin, calibration = made()
+        folder = writer.side_folder(truth.FOLDER)
+        progress("writing the truth")
+        facts = _facts(specimen, settings, scene, calibration) | truth.write_maps(folder, scene, twin)
+        calibration.save(folder / CALIBRATION)
+        truth.write_document(folder, wired, {f.file: f.sha256 for f in writer.frames}, facts)
+
+    return lay
+
+
+def _untrue(options: BenchOptions) -> bool:
+    faults = parse_faults(options.fault)
+    named = [text.partition("@")[0] for text in faults.projector]
+    named += [fault.name for fault in (*faults.light_line, *faults.projector_line)]
+    others = replace(
+        faults, frames=(), over_triggers=frozenset(), light_line=(), projector_line=(), projector=()
+    )  # without those that a capture notices
+    return others != FaultPlan() or bool(set(named) & set(_UNTRUE_FAULTS))
+
+
+def _twin(specimen: Specimen, scene: Scene) -> Scene | None:
+    """The scene without the defect, None for a good specimen."""
+    if specimen.flawless is None:
+        return None
+    return Scene(specimen.flawless, scene.rig, specimen.pose, samples=scene.samples)
 
 
 def white_height_mm(name: str) -> float:
@@ -185,6 +283,7 @@ def _facts(specimen: Specimen, settings: Settings, scene: Scene, calibration: Ri
         "pixel_format": settings.pixel_format,
         "samples": scene.samples,
         "projector_gamma": settings.gamma,
+        "bracket": sorted(settings.bracket),
         "calibration": {"id": calibration.calibration_id, "content_sha256": calibration.content_sha256},
         "absent": list(ABSENT),
     }

@@ -184,6 +184,8 @@ def _earlier(folder: Path, defects: Sequence[str], settings: Settings) -> dict[s
             "pattern set": info.pattern_set == plain,
             "projector gamma": document["projector_gamma"] == settings.gamma,
             "number of samples": document["samples"] == settings.points,
+            "exposure bracket": document.get("bracket", [])
+            == sorted(settings.bracket),  # absent: made before there were any
         }
         _ = document["calibration"]["id"], document["defect_share"]
     except (DatasetError, KeyError, TypeError) as error:

@@ -1,6 +1,10 @@
-"""rakelight.dataset: see the package's modules; this file only guards the import name."""
+"""rakelight.dataset: see the package's modules; this file guards the import name and places compiled code."""
 
 if __name__ != "rakelight.dataset":
     # Running Python in the repository root puts this folder first on the path; loaded under
     # its bare name, every module would exist twice.
     raise ImportError("import rakelight.dataset instead of dataset: the folder is only a part of rakelight")
+
+from rakelight.compiled import prepare
+
+prepare(__file__)

@@ -105,21 +105,55 @@ def check_corrections(c: Corrections, count: int, height: int, width: int) -> Co
     return replace(c, gain_scales=scales)
 
 
-def blocks(
-    stack: tuple[NDArray[np.generic], ...], c: Corrections, always: bool = False
-) -> Iterator[tuple[slice, Any, Corrections]]:
+def blocks(stack: tuple[NDArray[np.generic], ...], c: Corrections) -> Iterator[tuple[slice, Any, Corrections]]:
     """Blocks of rows in one of the few forms that the kernels are compiled for: (rows, frames, corrections).
 
-    Four contiguous integer frames, the usual case, go through whole and as they are. All others (``always``: these too)
-    become float32, a few rows at a time, so that one compiled kernel serves every dtype, layout and number of zones.
+    Four contiguous integer frames, the usual case, go through whole and as they are. All others become float32, a few rows
+    at a time, so that one compiled kernel serves every dtype, layout and number of zones.
     """
-    zones, (height, width) = len(stack), stack[0].shape
     maps = [x for x in (*stack, c.dark, c.gains) if x is not None]
-    usual = all(x.flags.c_contiguous and x.dtype != np.float32 for x in maps)
-    if usual and zones == 4 and not always:
+    if len(stack) == 4 and all(x.flags.c_contiguous and x.dtype != np.float32 for x in maps):
         dark, gains = (None if x is None else _read_only(x) for x in (c.dark, c.gains))
-        yield slice(0, height), tuple(_read_only(f) for f in stack), replace(c, dark=dark, gains=gains)
+        yield slice(0, len(stack[0])), tuple(_read_only(f) for f in stack), replace(c, dark=dark, gains=gains)
         return
+    yield from _float_blocks(stack, c)
+
+
+def near_blocks(
+    stack: tuple[NDArray[np.generic], ...], c: Corrections
+) -> Iterator[tuple[slice, Any, Corrections, Any]]:
+    """As :func:`blocks`, for near lights: (rows, frames, corrections, gains), the latter in place of the corrections' own.
+
+    Frames and gains of four zones are tuples of four maps, so that a tile of rows of whole maps need not be copied. Gains may
+    be float32 beside integer frames: those of a second pass are (:mod:`rakelight.reconstruction.near_gains`).
+    """
+    raw = [x for x in (*stack, c.dark) if x is not None]
+    maps = [*raw, *(c.gains if c.gains is not None else ())]
+    if len(stack) == 4 and all(x.dtype != np.float32 for x in raw) and all(x.flags.c_contiguous for x in maps):
+        dark = None if c.dark is None else _read_only(c.dark)
+        gains = None if c.gains is None else tuple(_read_only(g) for g in c.gains)
+        yield slice(0, len(stack[0])), tuple(_read_only(f) for f in stack), replace(c, dark=dark), gains
+        return
+    for rows, frames, part in _float_blocks(stack, c):
+        assert part.gains is not None
+        if len(stack) == 4:
+            yield rows, tuple(_read_only(f) for f in frames), part, tuple(_read_only(g) for g in part.gains)
+        else:
+            yield rows, frames, part, part.gains
+
+
+def near_sources(positions: NDArray[np.float64], squares: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(K, 5) float32 for the near kernels: position, then a and b of the factor a·d² + b that undoes the fall-off."""
+    known = squares > 0
+    a = np.divide(1.0, squares, out=np.zeros(len(squares)), where=known)
+    return np.column_stack([positions, a, ~known]).astype(np.float32)
+
+
+def _float_blocks(
+    stack: tuple[NDArray[np.generic], ...], c: Corrections
+) -> Iterator[tuple[slice, NDArray[np.float32], Corrections]]:
+    """A few rows at a time as float32, in work memory that is used again: the last block may fill it in part only."""
+    zones, (height, width) = len(stack), stack[0].shape
     step = max(1, _BLOCK_BYTES // (8 * zones * width))
     frames = np.empty((zones, step, width), np.float32)
     dark = np.zeros((step, width), np.float32)

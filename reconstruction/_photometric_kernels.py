@@ -2,13 +2,13 @@
 
 ``solve_distant`` does one fused pass: rows in parallel, each row in chunks that stay in the first-level cache. Inside a chunk
 the first sweep is branch-free and vectorised (cast, dark, gain, least squares, residual, flags); only the pixels that it
-marks are then visited one by one and re-solved on evidence. ``solve_near`` has other light vectors at every pixel and
-visits all of them. Bits are those of ``photometric.Flag``.
+marks are then visited one by one and re-solved on evidence. Under near lights ``_near_kernels`` sweeps, and ``resolve_near``
+visits what it marked. Bits are those of ``photometric.Flag``.
 
 What keeps the loops vectorised: float32 throughout; selects instead of branches; all rows of a chunk in one work buffer
 at constant offsets (the compiler sees that they do not overlap, and that no index is negative); no more than eight
 other arrays in one loop (each needs an overlap test against the buffer, and the compiler gives up beyond eight).
-All of it stands in one file, since numba's cache notices changes of this file only.
+All that calls one another stands in one file, since numba's cache notices changes of a kernel's own file only.
 """
 
 from __future__ import annotations
@@ -307,7 +307,7 @@ def _read(frames: Any, dark: Any, dark_scale: Any, gains: Any, gain_scales: Any,
         raw = np.float64(frames[k][v, u])
         value = (raw - offset) * gain_scales[k]
         if gains is not None:
-            value *= gains[k, v, u]
+            value *= gains[k][v, u]
         pixel[_J, k], pixel[_RAW, k], pixel[_ABOVE, k] = value, raw, raw - offset
 
 
@@ -388,7 +388,7 @@ def _towards(positions: Any, reference: Any, xyz: Any, v: int, u: int, pixel: An
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def solve_near(
+def resolve_near(
     frames: Any,
     positions: Any,
     reference: Any,
@@ -398,19 +398,25 @@ def solve_near(
     gains: Any,
     gain_scales: Any,
     levels: Any,
+    mark: Any,
     out: Any,
 ) -> None:
-    """Per-pixel light vectors towards ``positions`` (K, 3) mm, camera frame; fall-off (d_ref/d)² when ``reference`` > 0."""
+    """Solve the pixels whose flags are ``mark`` on evidence, each with its own light vectors, in float64.
+
+    ``positions`` (K, 3) mm, camera frame; fall-off (d_ref/d)² from squared distances ``reference`` (K,) where they are > 0.
+    """
     nx, ny, nz, albedo, flags, confidence = out
     zones = len(frames)
     height, width = albedo.shape  # frames, dark and gains may be taller: work memory filled in part
     for v in prange(height):
         pixel = np.empty((7, zones), np.float64)
         for u in range(width):
-            _read(frames, dark, dark_scale, gains, gain_scales, v, u, pixel)
-            _towards(positions, reference, xyz, v, u, pixel)
+            if flags[v, u] != mark:
+                continue
             b, bits = (0.0, 0.0, 0.0), _NOT_SOLVABLE
-            if np.isfinite(pixel[_LZ, 0]):
+            if np.isfinite(xyz[v, u, 0] + xyz[v, u, 1] + xyz[v, u, 2]):
+                _read(frames, dark, dark_scale, gains, gain_scales, v, u, pixel)
+                _towards(positions, reference, xyz, v, u, pixel)
                 b, bits = solve_pixel(pixel, levels)
             nx[v, u], ny[v, u], nz[v, u], albedo[v, u], bits = _unit(b, bits)
             flags[v, u] = bits

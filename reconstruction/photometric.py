@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from rakelight.arrays import check_array
 from rakelight.errors import InputError
+from rakelight.reconstruction import _near_kernels as near_kernels
 from rakelight.reconstruction import _photometric_kernels as kernels
 from rakelight.reconstruction._photometric_input import (
     FRAME_DTYPES,
@@ -31,6 +32,8 @@ from rakelight.reconstruction._photometric_input import (
     check_directions,
     check_frames,
     check_near,
+    near_blocks,
+    near_sources,
 )
 from rakelight.reconstruction.levels import SATURATION
 
@@ -215,7 +218,7 @@ def solve(
     result = _check_out(out, height, width)
     inverse = np.linalg.pinv(lights.astype(np.float64)).astype(np.float32)
     null = np.linalg.svd(lights.T.astype(np.float64))[2][-1].astype(np.float32)  # Lᵀ·null = 0
-    levels = _levels(full_scale, stack[0].dtype, thresholds)
+    levels = levels_of(full_scale, stack[0].dtype, thresholds)
     for rows, block, part in blocks(stack, c):
         kernels.solve_distant(
             block,
@@ -264,24 +267,19 @@ def solve_near(
     positions, points, reference = check_near(positions_mm, xyz, reference_mm, (len(stack), height, width))
     c = check_corrections(corrections or Corrections(), len(stack), height, width)
     result = _check_out(out, height, width)
-    levels = _levels(full_scale, stack[0].dtype, thresholds)
-    for rows, block, part in blocks(stack, c, always=True):
-        kernels.solve_near(
-            block,
-            positions,
-            reference,
-            np.ascontiguousarray(points[rows]),
-            part.dark,
-            np.float32(part.dark_scale),
-            part.gains,
-            part.gain_scales,
-            levels,
-            result.rows(rows.start, rows.stop).arrays(),
-        )
+    levels = levels_of(full_scale, stack[0].dtype, thresholds)
+    sweep = near_kernels.sweep_four if len(stack) == 4 else near_kernels.sweep_any
+    sources = near_sources(positions, reference)
+    for rows, block, part, gains in near_blocks(stack, c):
+        here = np.ascontiguousarray(points[rows])
+        correct = (part.dark, np.float32(part.dark_scale), gains, part.gain_scales)
+        maps = result.rows(rows.start, rows.stop).arrays()
+        sweep(block, sources, here, *correct, levels, maps)
+        kernels.resolve_near(block, positions, reference, here, *correct, levels, np.uint8(near_kernels.MARK), maps)
     return result
 
 
-def _levels(full_scale: float | None, dtype: np.dtype[np.generic], t: Thresholds) -> tuple[np.float32, ...]:
+def levels_of(full_scale: float | None, dtype: np.dtype[np.generic], t: Thresholds) -> tuple[np.float32, ...]:
     """Thresholds as the kernels take them: saturation, shadow and signal in DN, then the three ratios."""
     if full_scale is not None and not 0 < full_scale < np.inf:
         raise InputError(f"full scale {full_scale}; must be a finite number above 0", code="photometric.full_scale")

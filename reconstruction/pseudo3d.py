@@ -21,9 +21,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from rakelight.arrays import check_array
 from rakelight.errors import CalibrationError, InputError
-from rakelight.reconstruction import _photometric_kernels as near_kernels
+from rakelight.reconstruction import _near_kernels as near_kernels
+from rakelight.reconstruction import _photometric_kernels as pixel_kernels
 from rakelight.reconstruction import _pseudo3d_kernels as kernels
-from rakelight.reconstruction._photometric_input import blocks, check_corrections, check_frames, check_near
+from rakelight.reconstruction._photometric_input import (
+    check_corrections,
+    check_frames,
+    check_near,
+    near_blocks,
+    near_sources,
+)
 from rakelight.reconstruction.photometric import Corrections
 
 Float32 = NDArray[np.float32]
@@ -267,18 +274,14 @@ def gloss_near(
     positions, points, reference = check_near(positions_mm, xyz, reference_mm, (zones, rows, cols))
     c = check_corrections(corrections or Corrections(), zones, rows, cols)
     out = np.empty((rows, cols), np.float32)
-    for part, block, b in blocks(stack, c, always=True):
-        near_kernels.gloss_near(
-            block,
-            positions,
-            reference,
-            np.ascontiguousarray(points[part]),
-            b.dark,
-            np.float32(b.dark_scale),
-            b.gains,
-            b.gain_scales,
-            out[part],
-        )
+    sources = near_sources(positions, reference)
+    for part, block, b, gains in near_blocks(stack, c):
+        here = np.ascontiguousarray(points[part])
+        correct = (b.dark, np.float32(b.dark_scale), gains, b.gain_scales)
+        if zones == 4:
+            near_kernels.gloss_four(block, sources, here, *correct, out[part])
+        else:
+            pixel_kernels.gloss_near(block, positions, reference, here, *correct, out[part])
     return out
 
 

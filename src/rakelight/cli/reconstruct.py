@@ -1,4 +1,4 @@
-"""``rakelight reconstruct``: from a recording to normals and the pseudo-3D set."""
+"""``rakelight reconstruct``: from a recording to the measured surface, normals and the pseudo-3D set."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from rakelight.cli.console import emit_json, json_option, progress, table, warn
 @click.option(
     "--relief-slant", type=click.FloatRange(0, 90), default=60.0, show_default=True, help="Degrees from the camera."
 )
+@click.option("--clouds/--no-clouds", default=True, show_default=True, help="Write point clouds (PLY, PCD).")
 @json_option
 def reconstruct(
     recording: Path,
@@ -44,17 +45,20 @@ def reconstruct(
     feature_size: float,
     relief_azimuth: float,
     relief_slant: float,
+    clouds: bool,
     as_json: bool,
 ) -> None:
-    """Solve the light stack of RECORDING into normals, albedo and pseudo-3D maps.
+    """Solve RECORDING: its patterns into a measured surface, its light stack into normals, albedo and pseudo-3D maps.
 
-    Writes float TIFF and PNG of every map, contact_sheet.png to look at, and reconstruction.json with provenance,
-    coverage and timings. The folder appears when everything is in it.
+    Writes float TIFF and PNG of every map, contact_sheet.png and surface_sheet.png to look at, point clouds, and
+    reconstruction.json with provenance, coverage and timings. The folder appears when everything is in it. What the
+    recording or the calibration does not have (patterns, projectors) is left out and said.
     """
     from rakelight.calibration.rig_calibration import RigCalibration
     from rakelight.dataset.recording import Recording
     from rakelight.folders import check_replaceable
-    from rakelight.pipeline import outputs
+    from rakelight.pipeline import outputs, surface_outputs
+    from rakelight.pipeline.pictures import all_zones, picture
     from rakelight.pipeline.reconstruct import Settings
     from rakelight.pipeline.reconstruct import reconstruct as run
 
@@ -65,7 +69,10 @@ def reconstruct(
         result = run(opened, rig, Settings(feature_size, relief_azimuth, relief_slant), progress=step)
         solved = time.perf_counter()
         step("writing")
-        paths = outputs.save(result, output, overwrite=overwrite)
+        rgb = None
+        if clouds and result.surface is not None:
+            rgb = picture(opened, all_zones(opened, opened.zones))
+        paths = outputs.save(result, output, overwrite=overwrite, cloud_rgb=rgb)
     report = result.report
     seconds = {**report["seconds"], "writing": round(time.perf_counter() - solved, 4)}
     if as_json:
@@ -78,7 +85,7 @@ def reconstruct(
         ("zones", f"{', '.join(map(str, report['zones']))}; condition number {report['condition_number']:.2f}"),
         (
             "light model",
-            f"{report['light_model']}, {'flat field' if report['flat_field'] else 'no flat field'}, "
+            f"{'near, over the measured surface' if report['second_pass'] else report['light_model']}, {'flat field' if report['flat_field'] else 'no flat field'}, "
             f"{'dark' if report['dark'] else 'no dark'}",
         ),
         ("solved", f"{coverage['solved']:.2%} of the pixels"),
@@ -88,8 +95,41 @@ def reconstruct(
         ("seconds", f"{sum(seconds.values()):.2f}: " + ", ".join(f"{k} {v:.2f}" for k, v in seconds.items())),
     ]
     table(f"{opened.info.part_id} → {output}", ("what", "value"), rows)
+    if report["surface"] is not None:
+        _tell_surface(report["surface"], (report.get("truth") or {}).get("surface"))
     warn(report["warnings"])
     click.echo(f"look at {paths[outputs.SHEET]}")
+    if result.surface is not None:
+        click.echo(f"and at  {paths[surface_outputs.SHEET]}")
+
+
+def _tell_surface(report: dict[str, Any], truth: dict[str, Any] | None) -> None:
+    """A row for each direction, then what came of them together."""
+    rows = []
+    for told in report["directions"]:
+        shares = told["exposures"][-1]
+        rows.append(
+            (
+                str(told["direction"]),
+                f"{told['valid']:.1%}",
+                f"{told['used']:.1%}",
+                f"{told['rejected']:.1%}",
+                f"{shares['dark']:.1%}",
+                f"{shares['saturated']:.1%}",
+                "–" if shares["median_modulation_dn"] is None else f"{shares['median_modulation_dn']:.0f}",
+                "–" if told["median_sigma_z_um"] is None else f"{told['median_sigma_z_um']:.2f}",
+            )
+        )
+    heads = ("direction", "valid", "used", "rejected", "dark", "saturated", "modulation DN", "σ_z µm")
+    table("measured surface", heads, rows)
+    part = "" if report["part_coverage"] is None else f", {report['part_coverage']:.1%} of the part"
+    click.echo(f"measured {report['coverage']:.1%} of the image{part}; {report['part_pixels']} pixels show the part")
+    for name, told in (truth or {}).items():
+        if told["rms_um"] is not None:
+            click.echo(
+                f"against the truth, {name}: bias {told['bias_um']:+.2f} µm, rms {told['rms_um']:.2f} µm (predicted "
+                f"{told['predicted_um']:.2f} µm), {told['outliers']:.2%} beyond 50 µm, {told['coverage']:.1%} measured"
+            )
 
 
 def _truth_rows(truth: dict[str, Any] | None) -> list[tuple[str, str]]:

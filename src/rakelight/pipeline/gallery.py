@@ -17,7 +17,7 @@ from rakelight.acquisition.simulator.solid import Part, Pose
 from rakelight.acquisition.simulator.specimen import Specimen, make_specimen
 from rakelight.dataset import images
 from rakelight.pipeline.contact_sheet import Panel, contact_sheet
-from rakelight.pipeline.sample import to_srgb
+from rakelight.pipeline.pictures import to_srgb
 from rakelight.pipeline.simulate import product_exposures
 from rakelight.pipeline.simulate_batch import fitting_defects
 from rakelight.reconstruction import pseudo3d

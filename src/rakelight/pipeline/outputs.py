@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rakelight import files, folders
 from rakelight.dataset import images
+from rakelight.pipeline import surface_outputs
 from rakelight.pipeline.contact_sheet import Panel, contact_sheet, map_panel
 from rakelight.pipeline.reconstruct import Reconstruction
 from rakelight.reconstruction import pseudo3d
@@ -36,12 +37,20 @@ _FLAG_COLOURS = {
 }
 
 
-def save(reconstruction: Reconstruction, folder: str | Path, *, overwrite: bool = False) -> dict[str, Path]:
+def save(
+    reconstruction: Reconstruction,
+    folder: str | Path,
+    *,
+    overwrite: bool = False,
+    cloud_rgb: NDArray[np.uint8] | None = None,
+) -> dict[str, Path]:
     """Write all maps of ``reconstruction`` into ``folder``, which appears (or is replaced) as a whole.
 
     Float maps are plain float32 TIFF: ``normals`` (H, W, 3), ``albedo`` (also ``albedo_rgb``), ``confidence``, the pseudo-3D maps;
     ``flags.tiff`` holds the bits of :class:`Flag`. PNG pictures stand beside them, with ``normals_8bit.png`` and
-    ``normals_16bit.png`` encoded as :func:`pseudo3d.encode_normals` says. Returns the final paths by name.
+    ``normals_16bit.png`` encoded as :func:`pseudo3d.encode_normals` says. A measured surface adds the files of
+    :func:`surface_outputs.write_surface` and, with ``cloud_rgb`` (H, W, 3), those of ``write_clouds``. Returns the final
+    paths by name.
 
     Raises :class:`StorageError` as :func:`folders.staged_folder` does: only an earlier reconstruction is ever replaced.
     """
@@ -64,7 +73,12 @@ def save(reconstruction: Reconstruction, folder: str | Path, *, overwrite: bool 
             write(images.write_tiff, staging / "albedo_rgb.tiff", r.colour)
         if r.error_deg is not None:
             write(images.write_tiff, staging / "normal_error_deg.tiff", r.error_deg)
+        if r.surface is not None:
+            title = f"{_title(r.report)}: measured surface"
+            surface_outputs.write_surface(write, staging, r.surface, r.truth, title)
         write.finish()
+        if r.surface is not None and cloud_rgb is not None:
+            surface_outputs.write_clouds(staging, r.surface, cloud_rgb, r.result.normals)
         files.write_json(staging / REPORT, r.report)
         names = sorted(path.name for path in staging.iterdir())
     return {name: folder / name for name in names}
@@ -169,19 +183,23 @@ def sheet(reconstruction: Reconstruction) -> NDArray[np.uint8]:
     panels += _truth_panels(r)
     footer = [
         f"{report['size'][0]}×{report['size'][1]} px, zones {', '.join(map(str, report['zones']))}, "
-        f"{report['light_model']} lights, condition number {report['condition_number']:.2f}, "
+        f"{'near lights over the measured surface' if report['second_pass'] else report['light_model'] + ' lights'}, condition number {report['condition_number']:.2f}, "
         f"flat field {'yes' if report['flat_field'] else 'no'}, dark {'yes' if report['dark'] else 'no'}, "
         f"solved {coverage['solved']:.1%}",
         f"recording {report['recording']['id']}, calibration {report['calibration']['id']} "
         f"({report['calibration']['content_sha256'][:12]}), {report['software']}",
         *(f"Warning: {w}" for w in report["warnings"]),
     ]
-    title = report["recording"]["part_id"] + (" (simulated)" if report["recording"]["simulated"] else "")
+    title = _title(report)
     lights = len(r.stack.frames)
     shown = f" ({_SHEET_LIGHTS} of {lights} lights shown)" if lights > _SHEET_LIGHTS else ""
     return contact_sheet(
         panels, f"{title}: pseudo-3D from {lights} lights{shown}", footer, columns=min(_SHEET_LIGHTS, lights)
     )
+
+
+def _title(report: dict[str, Any]) -> str:
+    return report["recording"]["part_id"] + (" (simulated)" if report["recording"]["simulated"] else "")
 
 
 def _truth_panels(r: Reconstruction) -> list[Panel]:

@@ -1,11 +1,11 @@
-"""Recording + calibration → normals, albedo and the pseudo-3D set."""
+"""Recording + calibration → the measured surface, normals, albedo and the pseudo-3D set."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,11 @@ import rakelight
 from rakelight.calibration.rig_calibration import RigCalibration
 from rakelight.dataset.recording import Recording
 from rakelight.errors import InputError
-from rakelight.pipeline.light_stack import LightStack, load_light_stack
-from rakelight.pipeline.truth import Truth, compare, load_truth
+from rakelight.pipeline import second_pass
+from rakelight.pipeline import surface as surfaces
+from rakelight.pipeline.light_stack import LightStack, frame_camera, load_light_stack
+from rakelight.pipeline.surface import Surface
+from rakelight.pipeline.truth import Truth, compare, compare_surface, load_truth
 from rakelight.pipeline.zone_frames import channel_sums
 from rakelight.reconstruction import integration, photometric, pseudo3d
 from rakelight.reconstruction.demosaic import demosaic
@@ -30,7 +33,7 @@ _TILE_ROWS = 64  # near light: surface points are made tile by tile, so that mem
 
 @dataclass(frozen=True)
 class Settings:
-    """What a recipe chooses about the pseudo-3D maps.
+    """What a recipe chooses about the maps.
 
     Attributes
     ----------
@@ -38,15 +41,18 @@ class Settings:
         Size of the features that the curvature map keeps.
     relief_azimuth_deg, relief_slant_deg : float
         Virtual light of the shaded relief, viewer frame.
+    surface : surface.Settings
+        How patterns become a surface.
     """
 
     feature_size_px: float = 8.0
     relief_azimuth_deg: float = 135.0
     relief_slant_deg: float = 60.0
+    surface: surfaces.Settings = field(default_factory=surfaces.Settings)
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not np.isfinite(value):
+        for name in ("feature_size_px", "relief_azimuth_deg", "relief_slant_deg"):
+            if not np.isfinite(value := getattr(self, name)):
                 raise InputError(f"{name} is {value}; a finite number is needed", code="pseudo3d.settings")
 
 
@@ -57,7 +63,9 @@ class Reconstruction:
     ``maps`` holds float32 (H, W): ``slope_p``, ``slope_q``, ``curvature`` (1/px), ``height`` (px, relative, not metric),
     ``relief`` (0–1) and, with four or more zones, ``gloss`` (units of albedo). ``colour`` is the albedo in R, G, B for
     Bayer and colour recordings. ``truth`` and ``error_deg`` (H, W), the angle to the true normal in degrees, are there
-    for simulated recordings that carry their truth. ``report`` is plain data: provenance, coverage, warnings, timings.
+    for simulated recordings that carry their truth. ``surface`` is there for recordings with patterns whose calibration
+    knows camera and projectors; normals, albedo and gloss are then those of a second pass over it, if the lights' positions
+    are known. ``report`` is plain data: provenance, coverage, warnings, timings.
     """
 
     result: PhotometricResult
@@ -67,6 +75,7 @@ class Reconstruction:
     report: dict[str, Any] = field(default_factory=dict)
     truth: Truth | None = None
     error_deg: NDArray[np.float32] | None = None
+    surface: Surface | None = None
 
 
 def reconstruct(
@@ -76,7 +85,7 @@ def reconstruct(
     *,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Reconstruction:
-    """Solve the light stack of ``recording`` and derive the pseudo-3D set.
+    """Solve light stack and patterns of ``recording``: the measured surface, normals and the pseudo-3D set.
 
     Parameters
     ----------
@@ -89,7 +98,7 @@ def reconstruct(
     Raises
     ------
     DatasetError, CalibrationError, InputError
-        As :func:`load_light_stack` and :func:`photometric.solve` raise them.
+        As :func:`load_light_stack`, :func:`photometric.solve` and :func:`surface.measure_surface` raise them.
     """
     settings = settings or Settings()
     seconds: dict[str, float] = {}
@@ -103,8 +112,17 @@ def reconstruct(
 
     with step("read"):
         stack = load_light_stack(recording, calibration)
+    warnings: list[str] = []
+    measured: Surface | None = None
+    if surfaces.has_patterns(recording) and (lacking := surfaces.lacking(recording, calibration)):
+        warnings.append(f"the patterns were left out: calibration {calibration.calibration_id} has no {lacking}")
+    elif surfaces.has_patterns(recording):
+        with step("surface"):
+            measured = surfaces.measure_surface(
+                recording, calibration, settings.surface, progress=lambda text: progress(f"surface: {text}")
+            )
     with step("normals"):
-        result = solve_stack(stack)
+        result, gloss = _photometric(recording, calibration, stack, measured, warnings)
     maps: dict[str, NDArray[np.float32]] = {}
     with step("slopes"):
         maps["slope_p"], maps["slope_q"] = pseudo3d.slopes(result.normals)
@@ -112,7 +130,7 @@ def reconstruct(
         maps["curvature"] = pseudo3d.mean_curvature(result.normals, settings.feature_size_px)
     if len(stack.frames) > 3:
         with step("gloss"):
-            maps["gloss"] = stack_gloss(stack)
+            maps["gloss"] = gloss()
     with step("height"):
         maps["height"] = integration.integrate_dct(maps["slope_p"], maps["slope_q"])
     with step("relief"):
@@ -120,11 +138,35 @@ def reconstruct(
     with step("albedo"):
         colour = _colour(recording, stack, result)
     report = _report(recording, calibration, stack, result, settings)
+    report["second_pass"] = measured is not None and second_pass.obstacle(stack) is None
+    report["surface"] = measured.report if measured is not None else None
+    report["warnings"] += [*warnings, *(measured.report["warnings"] if measured is not None else [])]
     truth, error = load_truth(recording), None
     if truth is not None:
         with step("compare with the truth"):
             error, report["truth"] = compare(result.normals, truth)
-    return Reconstruction(result, maps, colour, stack, report | {"seconds": seconds}, truth, error)
+            if measured is not None:
+                report["truth"]["surface"] = compare_surface(measured, truth)
+    return Reconstruction(result, maps, colour, stack, report | {"seconds": seconds}, truth, error, measured)
+
+
+def _photometric(
+    recording: Recording,
+    calibration: RigCalibration,
+    stack: LightStack,
+    surface: Surface | None,
+    warnings: list[str],
+) -> tuple[PhotometricResult, Callable[[], NDArray[np.float32]]]:
+    """Normals, and what makes the gloss map under the same light model: over the measured surface if there is one."""
+    if surface is not None and (why := second_pass.obstacle(stack)) is not None:
+        warnings.append(why)
+    elif surface is not None and calibration.camera is not None:
+        camera = frame_camera(calibration.camera, recording)
+        around = (stack, calibration, camera, surface.table_plane, surface.xyz)
+        result = second_pass.second_pass(*around)
+        assert result is not None  # there is no obstacle
+        return result, lambda: np.asarray(second_pass.second_gloss(*around))
+    return solve_stack(stack), lambda: stack_gloss(stack)
 
 
 def solve_stack(stack: LightStack) -> PhotometricResult:
@@ -220,7 +262,7 @@ def _report(
         "dark": stack.corrections.dark is not None,
         "condition_number": round(float(geometry.condition_number), 4),
         "slants_deg": [round(float(s), 2) for s in geometry.slants_deg],
-        "settings": vars(settings).copy(),
+        "settings": asdict(settings),
         "coverage": {"pixels": total, "solved": round(solved / total, 5)}
         | {f"{name}_of_solved": round(value, 5) for name, value in share.items()},
         "median_confidence": _median_confidence(result) if len(stack.frames) > 3 else None,

@@ -16,10 +16,10 @@ from rakelight.dataset.sample import SampleContent
 from rakelight.dataset.writer import Dataset
 from rakelight.errors import DatasetError
 from rakelight.pipeline.outputs import map_picture
+from rakelight.pipeline.pictures import all_zones, picture
 from rakelight.pipeline.reconstruct import Reconstruction
 from rakelight.pipeline.zone_frames import mean_frame
 from rakelight.reconstruction import pseudo3d
-from rakelight.reconstruction.demosaic import demosaic
 from rakelight.reconstruction.lights import Light
 from rakelight.reconstruction.photometric import Flag
 
@@ -56,7 +56,7 @@ def make_sample(
         )
     views = choose_views(result.stack.lights)
     rgb = {view: picture(recording, _zone_mean(recording, light.zone)) for view, light in views.items()}
-    rgb[5] = picture(recording, _all_zones(recording, [light.zone for light in result.stack.lights]))
+    rgb[5] = picture(recording, all_zones(recording, [light.zone for light in result.stack.lights]))
     flags = result.result.flags
     extras: dict[str, NDArray[Any]] = {
         "normals": result.result.normals,
@@ -115,36 +115,8 @@ def choose_views(lights: tuple[Light, ...]) -> dict[int, Light]:
     return views
 
 
-def picture(recording: Recording, image: NDArray[Any]) -> NDArray[np.uint8]:
-    """A raw or mean frame as an 8-bit RGB picture, (H, W, 3): demosaiced, sRGB curve, fixed scale (full scale is white).
-
-    The scale never depends on the image, so pictures of good and bad parts compare. Frames that are not linear keep
-    their own curve. Float frames count 1.0 as full scale.
-    """
-    values = image.astype(np.float32) * np.float32(1 / (recording.full_scale or 1.0))
-    if recording.bayer is not None:
-        values = np.asarray(demosaic(values, recording.bayer), np.float32)
-    np.clip(values, 0, 1, out=values)
-    if recording.info.linear:
-        values = to_srgb(values)
-    eight = np.rint(values * 255).astype(np.uint8)
-    return eight if eight.ndim == 3 else np.repeat(eight[..., None], 3, axis=2)
-
-
-def to_srgb(linear: NDArray[np.float32]) -> NDArray[np.float32]:
-    """sRGB opto-electronic transfer (IEC 61966-2-1) of values 0 to 1, by a table of 4096 steps."""
-    steps = np.linspace(0, 1, 4097, dtype=np.float32)
-    table = np.where(steps <= 0.0031308, 12.92 * steps, 1.055 * steps ** (1 / 2.4) - 0.055).astype(np.float32)
-    return table[np.rint(linear * 4096).astype(np.uint16)]
-
-
 def _zone_mean(recording: Recording, zone: int) -> NDArray[np.float32]:
     return mean_frame(recording, list(recording.shots("zone", zone)))
-
-
-def _all_zones(recording: Recording, zones: list[int]) -> NDArray[np.float32]:
-    frames = list(recording.shots("all_zones"))
-    return mean_frame(recording, frames or [f for zone in zones for f in recording.shots("zone", zone)])
 
 
 def _ps(result: Reconstruction, kind: PsPicture) -> NDArray[np.uint8]:

@@ -14,12 +14,14 @@ from rakelight import files
 from rakelight.dataset import images
 from rakelight.dataset.recording import Recording
 from rakelight.errors import DatasetError
+from rakelight.pipeline.surface import Surface
 
 FOLDER = "truth"
 FILE_NAME = "truth.json"
 _MAX_JSON_BYTES = 8 << 20
 _SMOOTH_REACH_PX = 3  # smooth: the true normal changes little over that many pixels in each direction
 _SMOOTH_DEG = 10.0
+_OUTLIER_UM = 50.0
 _COUNT = np.array([bin(k).count("1") for k in range(256)], np.uint8)
 
 
@@ -33,6 +35,8 @@ class Truth:
         ``truth.json``.
     normals : (H, W, 3) float32
         Viewer frame.
+    xyz : (H, W, 3) float32
+        mm, camera frame.
     mask, defect : (H, W) bool
         The part, and the part of it that is defective.
     lit : (H, W) uint8
@@ -41,6 +45,7 @@ class Truth:
 
     facts: dict[str, Any]
     normals: NDArray[np.float32]
+    xyz: NDArray[np.float32]
     mask: NDArray[np.bool_]
     defect: NDArray[np.bool_]
     lit: NDArray[np.uint8]
@@ -60,6 +65,7 @@ def load_truth(recording: Recording) -> Truth | None:
     return Truth(
         facts,
         _read(folder / "normals.tiff", facts, (*shape, 3)),
+        _read(folder / "xyz.tiff", facts, (*shape, 3)),
         _read(folder / "mask.png", facts, shape) > 0,
         _read(folder / "defect_mask.png", facts, shape) > 0,
         _COUNT[_read(folder / "zones_lit.png", facts, shape)],
@@ -158,6 +164,41 @@ def compare(normals: NDArray[np.float32], truth: Truth) -> tuple[NDArray[np.floa
         "label": truth.facts.get("label"),
         "defect_share": truth.facts.get("defect_share"),
     }
+
+
+def compare_surface(surface: Surface, truth: Truth) -> dict[str, Any]:
+    """How far the measured depths are from the true ones, for the part and its smooth areas: bias, rms, what was predicted.
+
+    ``spread_of_error`` is the standard deviation of error/σ_z: 1 if the predicted uncertainty is right. ``outliers`` is the
+    share beyond 50 µm; off smooth areas it holds pixels that see two surfaces at an edge.
+    """
+    error_um = (surface.merged.z_mm - truth.xyz[..., 2]) * np.float32(1000)
+    sigma_um = surface.merged.sigma_z_mm * np.float32(1000)
+    return {
+        name: _depth_figures(error_um[area], sigma_um[area])
+        for name, area in (("part", truth.mask), ("smooth", smooth_areas(truth)))
+    }
+
+
+def _depth_figures(error_um: NDArray[np.float32], sigma_um: NDArray[np.float32]) -> dict[str, Any]:
+    known = np.isfinite(error_um)
+    told: dict[str, Any] = {
+        "pixels": int(error_um.size),
+        "coverage": round(float(known.mean()), 5) if known.size else 0.0,
+    }
+    names = ("bias_um", "median_um", "rms_um", "predicted_um", "spread_of_error", "outliers")
+    if not known.any():
+        return told | dict.fromkeys(names)
+    error, sigma = error_um[known].astype(np.float64), sigma_um[known].astype(np.float64)
+    values = (
+        error.mean(),
+        np.median(error),
+        np.sqrt((error**2).mean()),
+        np.sqrt((sigma**2).mean()),
+        (error / sigma).std(),
+        (np.abs(error) > _OUTLIER_UM).mean(),
+    )
+    return told | {name: round(float(value), 5) for name, value in zip(names, values, strict=True)}
 
 
 def _figures(error: NDArray[np.float32]) -> dict[str, Any]:

@@ -75,7 +75,8 @@ def light_stack(scene: Scene, calibration: RigCalibration, seed: int) -> LightSt
 
 def known(scene: Scene) -> Truth:
     mask = truth.part_mask(scene.surface)
-    return Truth({}, scene.surface.normals, mask, np.zeros_like(mask), _COUNT[scene.zones_lit()])
+    xyz = truth.xyz_camera(scene.surface, scene.rig)
+    return Truth({}, scene.surface.normals, xyz, mask, np.zeros_like(mask), _COUNT[scene.zones_lit()])
 
 
 def errors(rig: Rig, xyz_noise: NDArray[np.float32]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def check_gray(
     level = (patterns - phase.offset) / phase.modulation
     if inverses is not None:
         other = (inverses - phase.offset) / phase.modulation
-        _check_inverses(level[:, phase.good], other[:, phase.good], names, inverse_names)
+        _check_inverses(level[:, phase.good], other[:, phase.good], names, inverse_names, step_names)
         level = (level - other) / 2
     clear = phase.good & (np.abs(level).min(axis=0) > _CLEAR)
     bits = level > 0
@@ -68,7 +68,7 @@ def check_gray(
             f", or {', '.join(names[i] for i in constant)}, which show no stripes here, are wrong" if constant else ""
         )
         raise InputError(
-            f"the steps {step_names[0]} … {step_names[-1]} run backwards against the Gray code{beside}",
+            f"the steps {step_names[0]} … {step_names[-1]} run backwards against the Gray code{few}{beside}",
             hint="check the order of the pattern list: phase shift or Gray images are reversed",
             code="fringes.order",
         )
@@ -90,16 +90,26 @@ def _check_doubled(bits: Bits, names: list[str]) -> None:
             )
 
 
-def _check_inverses(pattern: NDArray[Any], inverse: NDArray[Any], names: list[str], inverse_names: list[str]) -> None:
-    for name, inverse_name, a, b in zip(names, inverse_names, pattern, inverse, strict=True):
-        if np.abs(a + b).mean() > _NO_INVERSE:
-            same = np.abs(a - b).mean() < _NO_INVERSE / 2
-            what = "shows the same as" if same else "is not the inverse of"
-            raise InputError(
-                f"{inverse_name} {what} {name}",
-                hint="an inverted image was skipped or one image taken twice; look at both, capture again",
-                code="fringes.inverse",
-            )
+def _check_inverses(
+    pattern: NDArray[Any], inverse: NDArray[Any], names: list[str], inverse_names: list[str], step_names: list[str]
+) -> None:
+    """Pattern and inverse (bits, M) in modulations from the offset: their sum must be about 0."""
+    wrong = np.flatnonzero(np.abs(pattern + inverse).mean(axis=1) > _NO_INVERSE)
+    if len(wrong) > len(names) / 2:
+        raise InputError(
+            f"one of the images {step_names[0]} … {step_names[-1]} is not its step of the phase shift: their mean does not "
+            "lie between the Gray images and their inverses",
+            hint="look at these images, capture again",
+            code="fringes.missing",
+        )
+    if len(wrong):
+        i = int(wrong[0])
+        same = np.abs(pattern[i] - inverse[i]).mean() < _NO_INVERSE / 2
+        raise InputError(
+            f"{inverse_names[i]} {'shows the same as' if same else 'is not the inverse of'} {names[i]}",
+            hint="an inverted image was skipped or one image taken twice; look at both, capture again",
+            code="fringes.inverse",
+        )
 
 
 def _changes(

@@ -34,7 +34,7 @@ _LEAST_PX = 1500  # fewer well lit pixels tell nothing
 _SOUND = 0.05  # residual per free value, in modulations, up to which nothing is looked for
 _MUCH_BETTER = 0.35  # of the squared residual: what another arrangement must leave at most
 _UNLIKE = 0.4  # of the usual variation, below which an image shows no fringes
-_SPREAD = 0.5  # mean resultant length below which the phases are spread over whole periods
+_SPREAD = 0.7  # mean resultant length below which the phases are spread over whole periods
 _RATIO = (0.5, 2.0)  # measured over told ratio of two periods
 
 Float = NDArray[np.float64]
@@ -104,7 +104,7 @@ def check_order(
         return
     names = pattern_set.names
     for places, phase in zip(shifts, phases, strict=True):
-        _check_steps(sample.of(places)[:, phase.good] / phase.modulation[phase.good], phase, [names[p] for p in places])
+        _check_steps(sample.of(places)[:, phase.good], phase, [names[p] for p in places])
     _check_periods(phases, pattern_set, [[names[p] for p in places] for places in shifts])
     if bits := pattern_set.gray_bits(axis):
         inverses = pattern_set.gray_bits(axis, inverted=True)
@@ -156,12 +156,13 @@ def _solved(sample: Sample, places: tuple[int, ...]) -> Phase:
 
 # ---------------------------------------------------------------------------------------------------------- phase shift
 def _check_steps(values: NDArray[np.float32], phase: Phase, names: list[str]) -> None:
-    """Values (N, M) of one phase shift in units of the modulation."""
+    """Values (N, M) of one phase shift at its good pixels, DN."""
     count = len(values)
+    variation = np.std(values / values.max(axis=0), axis=1)  # the brightest step is a scale that no single fault upsets
+    values = values / phase.modulation[phase.good]
     moments = (values @ values.T).astype(np.float64) / values.shape[1]
     told = list(range(count))
     residual = _residual(moments, told) if count > 3 else 0.0
-    variation = np.std(values, axis=1)
     spread = abs(np.exp(1j * phase.phase[phase.good]).mean()) < _SPREAD
     if count > 3 and residual <= _SOUND**2:
         return
@@ -174,24 +175,25 @@ def _check_steps(values: NDArray[np.float32], phase: Phase, names: list[str]) ->
         if equal and spread:
             raise _doubled(*(names[i] for i in equal[0]))
         return
-    found = min(
-        ((_residual(moments, shown), kind, shown) for kind, shown in _arrangements(count)),
-        key=lambda x: x[0],
-        default=None,
-    )
-    if found is None or found[0] > _MUCH_BETTER * residual:
+    tried = [(_residual(moments, shown), kind, shown) for kind, shown in _arrangements(count)]
+    least = min(left for left, _, _ in tried)
+    if least > _MUCH_BETTER * residual:
         if equal:
             raise _doubled(*(names[i] for i in equal[0]))
         if residual > (3 * _SOUND) ** 2 and (lost := _odd_one_out(moments, residual)) is not None:
             raise _missing(names[lost])
         return
-    _, kind, shown = found
+    # With five or six steps two exchanges differ by a reversal only, and fit alike.
+    best = [(kind, shown) for left, kind, shown in tried if left < least + 0.1 * (residual - least)]
+    kind, shown = best[0]
     moved = [i for i in told if shown[i] != i]
     if kind == "doubled":
         raise _doubled(names[shown[moved[0]]], names[moved[0]])
     if kind == "exchanged":
+        pairs = [[names[i] for i in told if other[i] != i] for also, other in best if also == kind]
         raise InputError(
-            f"the images {names[moved[0]]} and {names[moved[1]]} are exchanged: in each other's place they fit the phase shift",
+            f"the images {', or '.join(' and '.join(pair) for pair in pairs)} are exchanged: in each other's place they fit "
+            "the phase shift",
             hint="check the order of the pattern list in the projector, or the order of the files",
             code="fringes.order",
         )
@@ -253,7 +255,7 @@ def _check_periods(phases: list[Phase], pattern_set: PatternSet, names: list[lis
     backwards = [i for i, ratio in enumerate(ratios, 1) if ratio < -_RATIO[0]]
     if backwards:
         wrong = 0 if len(backwards) == len(ratios) > 1 else backwards[0]
-        raise reversed_steps(names[wrong], f"against those of the other periods ({periods[wrong]:g} px)")
+        raise _reversed(names[wrong], f"against those of the other periods ({periods[wrong]:g} px)")
     for i, ratio in enumerate(ratios, 1):
         if not _RATIO[0] < ratio < _RATIO[1]:
             shown = f"{periods[i] / ratio:.0f} px" if ratio > 0.05 else "another one"
@@ -278,10 +280,10 @@ def wrapped(angle: Any) -> Any:
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
-def reversed_steps(names: list[str], against: str) -> InputError:
-    """The error for a phase shift that runs the other way."""
+def _reversed(names: list[str], against: str) -> InputError:
+    few = ", or two of them are exchanged" if len(names) <= 4 else ""  # which is a reversal too
     return InputError(
-        f"the steps {names[0]} … {names[-1]} run backwards {against}",
+        f"the steps {names[0]} … {names[-1]} run backwards {against}{few}",
         hint="check the order of the pattern list, or whether the projector mirrors its picture",
         code="fringes.order",
     )

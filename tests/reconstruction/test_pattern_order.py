@@ -146,7 +146,9 @@ def test_missing_images_are_named(scenes: Any, name: str, level: str) -> None:
         broken = frames.copy()
         broken[place] = filled
         error = refusal(broken, patterns)
-        assert error.code in {"fringes.missing", "fringes.inverse"}
+        # Within a short piece of a long period an evenly lit image looks like the step that is nearly even there.
+        alike = {"fringes.doubled"} if level == "even" and place >= len(frames) - 8 else set()
+        assert error.code in {"fringes.missing", "fringes.inverse", *alike}
         assert patterns.names[place] in str(error)
 
 

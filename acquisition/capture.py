@@ -30,6 +30,9 @@ _WRITERS = 2
 _QUEUED = 4  # frames between camera and disk; more would only hide a slow disk
 
 
+Sink = Callable[[PlannedShot, CameraFrame], None]
+
+
 @dataclass(frozen=True)
 class Captured:
     """What a capture gave: where it is, the checks, what had to be taken again, seconds of each kind of work.
@@ -64,14 +67,17 @@ def capture(
     part_id: str,
     overwrite: bool = False,
     burst: bool = False,
+    watch: Callable[[Description, int, int], Sink] | None = None,
     finish: Callable[[RecordingWriter], None] = lambda _: None,
     progress: Callable[[Progress], None] = lambda _: None,
     cancel: Callable[[], bool] = lambda: False,
 ) -> Captured:
     """Capture one part by ``recipe`` into the recording ``folder``, which appears when every frame is there and checked.
 
-    With ``burst`` the projectors run their sequences by themselves and trigger the camera over a wire. ``finish`` may lay
-    more beside the frames (``RecordingWriter.side_folder``) before the recording appears.
+    With ``burst`` the projectors run their sequences by themselves and trigger the camera over a wire. ``watch`` is told of
+    the capture (description, width and height in px) before its first exposure and returns what else takes every accepted
+    frame beside the disk: a preview, a reconstruction. ``finish`` may lay more beside the frames
+    (``RecordingWriter.side_folder``) before the recording appears.
 
     Raises
     ------
@@ -118,10 +124,13 @@ def capture(
         }
     )
     with write_recording(folder, description, overwrite=overwrite) as writer, _DiskThreads(writer) as disk:
+        also = watch(description, actual.width or 0, actual.height or 0) if watch is not None else None
 
         def sink(shot: PlannedShot, frame: CameraFrame) -> None:
             watcher.add(shot, frame.image)
             disk.put(shot, frame)
+            if also is not None:
+                also(shot, frame)
 
         executor = capture_burst if burst else capture_stepped
         log = executor(

@@ -81,8 +81,7 @@ def measure(width: int) -> dict[str, Any]:
             Settings(smoothing_px=0),
             Settings(position_weight=0.1),
             Settings(position_weight=10),
-            Settings(smoothing_px=3),
-            Settings(smoothing_px=12),
+            Settings(smoothing_px=4),
         ):
             start = time.perf_counter()
             fused = fuse(z, sigma, normals, camera, settings)

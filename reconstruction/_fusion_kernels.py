@@ -181,7 +181,7 @@ def move(z: Any, sigma: Any, x: Any, sigmas: float, most: float, out: Any, held:
         for u in range(z.shape[1]):
             limit = min(sigmas * np.float64(sigma[v, u]), most)
             h = np.float64(x[v, u])
-            count += abs(h) > limit
-            h = max(min(h, limit), -limit)
-            out[v, u] = z[v, u] + h if limit > 0 else z[v, u]
+            count += 1 if abs(h) > limit else 0
+            held_h = max(min(h, limit), -limit)
+            out[v, u] = z[v, u] + held_h if limit > 0 else z[v, u]
         held[v] = count

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,9 @@ Bits = NDArray[np.bool_]
 Table = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
-class Solved(Protocol):
-    """What is needed of a phase shift: (T, h, w) maps."""
+@dataclass(frozen=True, eq=False)
+class Phase:
+    """One phase shift of the sample, solved as the set says: (T, h, w) maps and the mask of pixels worth looking at."""
 
     phase: NDArray[np.float32]
     offset: NDArray[np.float32]
@@ -38,7 +40,7 @@ class Solved(Protocol):
 def check_gray(
     patterns: NDArray[np.float32],
     inverses: NDArray[np.float32] | None,
-    phase: Any,
+    phase: Phase,
     pattern_set: PatternSet,
     names: list[str],
     inverse_names: list[str],
@@ -64,9 +66,9 @@ def check_gray(
         _check_edges(where, code.complementary, step_names)
         return
     if _score(changes, *told, -1) >= _CONSISTENT:
-        beside = (
-            f", or {', '.join(names[i] for i in constant)}, which show no stripes here, are wrong" if constant else ""
-        )
+        few = ", or two of them are exchanged" if len(step_names) <= 4 else ""  # which is a reversal too
+        even = ", ".join(names[i] for i in constant)
+        beside = f", or what shows no stripes here is wrong ({even})" if constant else ""
         raise InputError(
             f"the steps {step_names[0]} … {step_names[-1]} run backwards against the Gray code{few}{beside}",
             hint="check the order of the pattern list: phase shift or Gray images are reversed",

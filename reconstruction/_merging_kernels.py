@@ -105,7 +105,7 @@ def _store_bits(values: Any, out: Any) -> None:
         out[i] = np.uint8(np.int32(values[i]))
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
 def consensus(z: Any, sigma: Any, bits: Any, floor: Any, k_square: Any, maps: Any, masks: Any) -> None:
     """Merge (D, H, W) depths, D ≤ 4: ``maps`` = z, sigma, spread (float32), ``masks`` = support, used, rejected (uint8)."""
     rows, cols = maps[0].shape
@@ -160,7 +160,7 @@ def _total(marks: Any) -> Any:
     return total
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
 def remove_isolated(maps: Any, masks: Any, step: Any, k: Any, alone_least: int, least: int) -> None:
     """Take out the depths that their neighbours do not confirm, all judged before the first is taken out.
 

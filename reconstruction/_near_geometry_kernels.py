@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-_FAST = {"contract", "reassoc", "nsz", "arcp"}
+_FAST = {"contract", "reassoc", "nsz", "arcp", "afn"}
 
 
 @njit(cache=True, error_model="numpy", fastmath=_FAST)
@@ -38,12 +38,15 @@ def _near_row(p: Any, q: Any, ray: Any, plane: Any, light: Any, gain: Any, out: 
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def near_gains(p: Any, q: Any, ray: Any, planes: Any, lights: Any, gains: Any, out: Any) -> None:
-    """gain · (d_ref/d)³; ``planes`` and ``lights`` (K, 4): the white plane of each light; its position, then d_ref²."""
+    """gain · (d_ref/d)³; ``planes`` and ``lights`` (K, 4): the white plane of each light; its position, then d_ref².
+
+    ``gains`` is a tuple of K maps: each is contiguous then, also in a tile of rows of whole maps, and the loop vectorised.
+    """
     for v in prange(out.shape[1]):
         for k in range(len(out)):
             plane = (planes[k, 0], planes[k, 1], planes[k, 2], planes[k, 3])
             light = (lights[k, 0], lights[k, 1], lights[k, 2], lights[k, 3])
-            _near_row(p[v], q[v], ray, plane, light, gains[k, v], out[k, v])
+            _near_row(p[v], q[v], ray, plane, light, gains[k][v], out[k, v])
 
 
 @njit(cache=True, parallel=True, error_model="numpy")

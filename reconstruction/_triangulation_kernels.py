@@ -50,7 +50,7 @@ def _ray_step(x: Any, y: Any, target_x: Any, target_y: Any, lens: Any, marks: An
         marks[i] = 0.0 if small & (determinant > _RAY_LEAST_DETERMINANT) else 1.0
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
 def pinhole_rays(focal: Any, centre: Any, lens: Any, table: Any) -> Any:
     """Undistorted normalised coordinates of every pixel, into ``table`` (2, H, W); NaN where the lens has no inverse.
 
@@ -133,7 +133,7 @@ def _finish(rise: Any, change: Any, error: Any, sigma_px: Any, per_px: Any, limi
         sigma_z[i] = sigma if good else nan
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
 def depths(
     coordinate: Any, sigma_px: Any, p: Any, q: Any, geometry: Any, lens: Any, limits: Any, z: Any, sigma_z: Any
 ) -> None:
@@ -164,7 +164,7 @@ def depths(
             )  # fmt: skip
 
 
-@njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract"})
+@njit(parallel=True, nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 def points(z: Any, p: Any, q: Any, along: Any, per_mm: Any, xyz: Any) -> None:
     """(H, W, 3) points: x = p·(z·per_mm + 1 − per_mm) + along_x·z; ``per_mm`` is 1 for a pinhole camera, else 0."""
     keep = np.float32(1) - per_mm

@@ -38,6 +38,7 @@ Float32 = NDArray[np.float32]
 
 _STEEPEST = 3.0  # slopes above it (72°) say nothing of low frequencies
 _APART = 1.0  # nor do slopes of surface and normals that differ by more: edges, highlights
+_MANY_MEDIANS, _LEAST_STEP = 6.0, 0.02  # of that difference, beyond which it is a step's and not noise
 _LEAST_WEIGHT = 0.05  # share of known pixels within the smoothing below which a normal is left as it is
 _TOLERANCE, _MAX_STEPS = 1e-3, 600  # of the preconditioned residual
 
@@ -60,7 +61,7 @@ class Settings:
 
     position_weight: float = 1.0
     normal_noise_deg: float = 1.0
-    smoothing_px: float = 6.0
+    smoothing_px: float = 12.0
     most_sigmas: float = 4.0
     most_mm: float = 0.05
 
@@ -103,7 +104,7 @@ class Fused:
     held: int
 
 
-def correct_normals(normals: Float32, xyz: Float32, smoothing_px: float = 6.0) -> Float32:
+def correct_normals(normals: Float32, xyz: Float32, smoothing_px: float = 12.0) -> Float32:
     """Photometric normals with the low frequencies of the measured surface (step a).
 
     Parameters
@@ -131,13 +132,30 @@ def correct_normals(normals: Float32, xyz: Float32, smoothing_px: float = 6.0) -
     if not 1 <= smoothing_px <= 100:
         raise InputError(f"fusion: smoothing_px = {smoothing_px:g}; allowed: 1 to 100", code="fusion.settings")
     shape = normals.shape[:2]
-    own, more, weight = np.empty((2, *shape), np.float32), np.empty((2, *shape), np.float32), np.empty(shape, np.float32)
+    own, more, weight = (
+        np.empty((2, *shape), np.float32),
+        np.empty((2, *shape), np.float32),
+        np.empty(shape, np.float32),
+    )
     kernels.slope_difference(xyz, normals, _STEEPEST, _APART, own, more, weight)
+    _leave_out_steps(own, more, weight)
     for field in (*own, *more, weight):
         cv2.GaussianBlur(field, (0, 0), smoothing_px, dst=field, borderType=cv2.BORDER_CONSTANT)
     out = np.empty(normals.shape, np.float32)
     kernels.rotate(normals, own, more, weight, _LEAST_WEIGHT, out)
     return out
+
+
+def _leave_out_steps(own: Float32, more: Float32, weight: Float32) -> None:
+    """Give no weight to pixels whose two slopes differ by far more than is usual: the surface has a step there."""
+    apart = np.hypot(*more)
+    thin = (slice(None, None, max(1, len(weight) // 1000)),) * 2
+    known = apart[thin][weight[thin] > 0]
+    if not known.size:
+        return
+    keep = apart <= max(_MANY_MEDIANS * float(np.median(known)), _LEAST_STEP)
+    for field in (*own, *more, weight):
+        field *= keep
 
 
 def fuse(

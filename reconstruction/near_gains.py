@@ -113,5 +113,8 @@ def near_gains(
         planes[k] = plane_numbers(plane.normal, float(plane.normal @ light.reference_mm))
         towards = light.position_mm - light.reference_mm
         sources[k] = (*light.position_mm, towards @ towards)
-    kernels.near_gains(rays.p, rays.q, rays.form, planes, sources, gains, out)
+    maps = tuple(np.ascontiguousarray(g).view() for g in gains)
+    for g in maps:
+        g.flags.writeable = False  # of views of our own: kernels are compiled once instead of once for each mix of flags
+    kernels.near_gains(rays.p, rays.q, rays.form, planes, sources, maps, out)
     return out

@@ -18,9 +18,9 @@ from scipy.special import gammaincinv
 from rakelight.arrays import check_array
 from rakelight.errors import InputError
 from rakelight.reconstruction.levels import SATURATION
-from rakelight.reconstruction.patterns import Axis, PatternSet, Sinusoid
+from rakelight.reconstruction.patterns import Axis, PatternSet
 
-__all__ = ["NoiseModel", "estimate_noise", "steps_of"]
+__all__ = ["NoiseModel", "estimate_noise"]
 
 _SAMPLES = 300_000  # pixels looked at: 0.1 % in the slope
 _BINS, _LEAST_IN_BIN = 48, 64
@@ -111,17 +111,11 @@ def estimate_noise(
     return _line(bins)
 
 
-def steps_of(places: tuple[int, ...], pattern_set: PatternSet) -> NDArray[np.float64]:
-    """Phase of each step δ_k = 2πk/N in rad, (N,)."""
-    patterns = [pattern_set.patterns[place] for place in places]
-    return np.array([2 * np.pi * p.step / p.steps for p in patterns if isinstance(p, Sinusoid)])
-
-
 def _of_fit(frames: NDArray[Any], places: tuple[int, ...], full_scale: float) -> tuple[Any, Any, int]:
     """Level, variance and degrees of freedom of sampled rows, from the residuals of the fit."""
     count, (height, width) = len(places), frames.shape[1:]
     rows = np.unique(np.linspace(0, height - 1, min(height, max(1, _SAMPLES // width))).astype(int))
-    values = frames[list(places)][:, rows] if height <= len(rows) else np.stack([frames[p, rows] for p in places])
+    values = np.stack([frames[p, rows] for p in places])
     flat = values.reshape(count, -1)
     usable = (flat.max(axis=0) < SATURATION * full_scale) & (flat.min(axis=0) > 0)
     flat = flat[:, usable].astype(np.float32)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from rakelight.arrays import check_array
 from rakelight.errors import InputError
-from rakelight.reconstruction._gray_order import check_gray
+from rakelight.reconstruction._gray_order import Phase, check_gray
 from rakelight.reconstruction.levels import SATURATION
 from rakelight.reconstruction.patterns import Axis, PatternSet
 
@@ -33,8 +33,8 @@ _PIECE = 16  # px over which phase differences are added up, so that noise count
 _LEAST_PX = 1500  # fewer well lit pixels tell nothing
 _SOUND = 0.05  # residual per free value, in modulations, up to which nothing is looked for
 _MUCH_BETTER = 0.35  # of the squared residual: what another arrangement must leave at most
-_UNLIKE = 0.4  # of the usual variation, below which an image shows no fringes
-_SPREAD = 0.7  # mean resultant length below which the phases are spread over whole periods
+_UNLIKE = 0.25  # of the usual variation, below which an image shows no fringes
+_SPREAD = 0.8  # mean resultant length below which the phases are spread over whole periods
 _RATIO = (0.5, 2.0)  # measured over told ratio of two periods
 
 Float = NDArray[np.float64]
@@ -60,16 +60,6 @@ class Sample:
     def of(self, places: tuple[int, ...]) -> NDArray[np.float32]:
         """(N, T, h, w) of some images."""
         return self.values[[self.places.index(place) for place in places]]
-
-
-@dataclass(frozen=True, eq=False)
-class Phase:
-    """One phase shift of the sample, solved as the set says: (T, h, w) maps and the mask of pixels worth looking at."""
-
-    phase: NDArray[np.float32]
-    offset: NDArray[np.float32]
-    modulation: NDArray[np.float32]
-    good: NDArray[np.bool_]
 
 
 def check_order(

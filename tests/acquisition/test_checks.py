@@ -289,7 +289,7 @@ def test_only_one_direction_is_kept_at_a_time(knob: Scene) -> None:
 
 # --------------------------------------------------------------------------------------------------------- whole picture
 @pytest.mark.parametrize(
-    ("changes", "least_px"), [({"moved_mm": 0.12}, 0.7), ({"moved_mm": 1.5}, 9), ({"turned_deg": 4.0}, 0.8)]
+    ("changes", "least_px"), [({"moved_mm": 0.12}, 0.7), ({"moved_mm": 1.5}, 9), ({"turned_deg": 4.0}, 0.55)]
 )
 def test_a_part_that_moved(good: Frames, changes: dict[str, float], least_px: float) -> None:
     shot, _ = good[-1]

@@ -267,7 +267,7 @@ def test_fold_bracket_takes_the_better_of_each_pixel() -> None:
     np.testing.assert_array_equal(np.nan_to_num(short.sigma_px, nan=np.inf), np.minimum(*sigma))
     assert np.nanmax(np.abs(short.coordinate - x)) < 2
     assert (short.flags[~short.valid] >= flags[~short.valid]).all()
-    with pytest.raises(InputError, match="other.coordinate"):
+    with pytest.raises(InputError, match=r"other\.coordinate"):
         fold_bracket(short, allocate(3, 3))
 
 

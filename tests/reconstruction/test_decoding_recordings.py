@@ -77,7 +77,7 @@ def test_the_skulls_coarse_steps_reversed_are_found() -> None:
 
 def test_slmasters_own_order_of_steps_is_found() -> None:
     frames, patterns = slmaster()
-    with pytest.raises(ValueError, match="shifted against the Gray code by -5.9 steps"):
+    with pytest.raises(ValueError, match=r"shifted against the Gray code by -5\.9 steps"):
         check_order(np.concatenate([frames[:6], frames[12:], frames[6:12]]), patterns, full_scale=255)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rakelight.acquisition.rig import Rig
     from rakelight.acquisition.stepped import Progress
     from rakelight.dataset.recording_writer import RecordingWriter
+    from rakelight.pipeline.live_surface import LiveSurface
 
 
 @click.command()
@@ -35,6 +36,15 @@ if TYPE_CHECKING:
     "-n", "--count", type=click.IntRange(1), help="Capture that many parts, numbered on from those there are."
 )
 @click.option("--burst", is_flag=True, help="Let projectors run by themselves and trigger the camera (wired).")
+@click.option(
+    "--calibration",
+    "-c",
+    type=click.Path(path_type=Path),
+    help="Calibration of the rig: reconstruct each part at once; its patterns are decoded while it is captured.",
+)
+@click.option(
+    "--result", type=click.Path(path_type=Path), help="Where the reconstruction goes (with -n: a folder of them)."
+)
 @click.option("--no-truth", is_flag=True, help="On a sim:// rig: leave out truth/, which takes seconds to work out.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier recording.")
 @json_option
@@ -45,6 +55,8 @@ def capture(
     part_id: str | None,
     count: int | None,
     burst: bool,
+    calibration: Path | None,
+    result: Path | None,
     no_truth: bool,
     overwrite: bool,
     as_json: bool,
@@ -62,13 +74,17 @@ def capture(
       rakelight capture --rig rig.toml --recipe knob.toml -o recordings/knob-17 --part-id knob-17
       rakelight capture --rig "sim://knob_cap?seed=3&width=912" --recipe knob.toml -o recordings/knob-sim
       rakelight reconstruct recordings/knob-sim -c recordings/knob-sim/truth/calibration -o knob-sim
+      rakelight capture --rig rig.toml --recipe knob.toml -o recordings -n 50 -c calibration/lab --result results
     """
     from rakelight.acquisition.capture import capture as run
     from rakelight.acquisition.recipe import load_recipe
     from rakelight.acquisition.rig import Rig
     from rakelight.acquisition.stepped import Cancelled
 
+    if (calibration is None) != (result is None):
+        raise click.UsageError("--calibration and --result belong together: with what to reconstruct, and where to")
     wanted = load_recipe(recipe)
+    solver = _Solver(calibration, result, overwrite) if calibration is not None and result is not None else None
     stop = threading.Event()
     done: list[dict[str, Any]] = []
     with progress("opening the rig", quiet=as_json) as step, Rig.open(rig) as opened:
@@ -79,6 +95,7 @@ def capture(
                 click.echo(_size(opened, wanted, count or 1), err=True)
             for _ in range(count or 1):
                 name, folder = _next(wanted.product, part_id, output, count is not None)
+                live = solver.begin(name, count is not None) if solver is not None else None
                 captured = run(
                     opened,
                     wanted,
@@ -86,20 +103,74 @@ def capture(
                     part_id=name,
                     overwrite=overwrite,
                     burst=burst,
+                    watch=live.watch if live is not None else None,
                     finish=finish or (lambda _: None),
                     progress=lambda p: step(_line(p)),
                     cancel=stop.is_set,
                 )
-                calibration = folder / "truth" / "calibration" if finish is not None else None
-                done.append(captured.to_plain() | {"calibration": str(calibration) if calibration else None})
+                known = folder / "truth" / "calibration" if finish is not None else calibration
+                done.append(captured.to_plain() | {"calibration": str(known) if known else None})
                 if not as_json:
-                    _tell(captured, calibration)
+                    _tell(captured)
+                    if solver is None:
+                        click.echo(f"next: rakelight reconstruct {folder} -c {known or 'CALIBRATION'} -o OUTPUT")
+                if solver is not None:
+                    done[-1]["reconstruction"] = solver.finish(folder, step, as_json)
         except Cancelled:
             raise KeyboardInterrupt from None  # told as interrupted, exit code 130
         finally:
             signal.signal(signal.SIGINT, previous)
+            if solver is not None:
+                solver.close()
     if as_json:
         emit_json(done[0] if count is None else {"captures": done})
+
+
+class _Solver:
+    """Reconstructs each part as soon as it is captured."""
+
+    def __init__(self, calibration: Path, result: Path, overwrite: bool) -> None:
+        from rakelight.calibration.rig_calibration import RigCalibration
+
+        self._calibration = RigCalibration.load(calibration)
+        self._result, self._overwrite = result, overwrite
+        self._live: LiveSurface | None = None
+        self._output = result
+
+    def begin(self, name: str, many: bool) -> LiveSurface:
+        """What watches the capture of the next part; refuses a result folder that must not be replaced."""
+        from rakelight.folders import check_replaceable
+        from rakelight.pipeline import outputs
+        from rakelight.pipeline.live_surface import LiveSurface
+
+        self._output = self._result / name if many else self._result
+        check_replaceable(self._output, overwrite=self._overwrite, marker=outputs.REPORT)
+        self._live = LiveSurface(self._calibration)
+        return self._live
+
+    def finish(self, folder: Path, step: Callable[[str], None], as_json: bool) -> dict[str, Any]:
+        """Reconstruct the recording in ``folder``, which is safe on disk by now."""
+        from rakelight.cli.reconstruct import solve, tell
+        from rakelight.dataset.recording import Recording
+
+        assert self._live is not None
+        surface = self._live.finish()
+        plain = solve(
+            Recording.open(folder),
+            self._calibration,
+            self._output,
+            surface=surface,
+            overwrite=self._overwrite,
+            step=step,
+        )
+        if not as_json:
+            tell(plain)
+        return plain
+
+    def close(self) -> None:
+        """End the decoding of a capture that failed."""
+        if self._live is not None:
+            self._live.close()
 
 
 def _next(product: str, part_id: str | None, output: Path, many: bool) -> tuple[str, Path]:
@@ -158,7 +229,7 @@ def _line(told: Progress) -> str:
     )
 
 
-def _tell(captured: Any, calibration: Path | None) -> None:
+def _tell(captured: Any) -> None:
     plan, log = captured.plan, captured.log
     worst: dict[str, Any] = {}
     for check in captured.checks:
@@ -173,7 +244,4 @@ def _tell(captured: Any, calibration: Path | None) -> None:
     table("", ("check", "worst", "allowed"), rows)
     warn(f"shot {a.shot} was taken again: {a.message}" for a in log.attempts)
     warn(f"the recording has no {what}: the rig has none, or the recipe asks for none" for what in plan.absent)
-    click.echo(
-        f"recording: {captured.folder}\n"
-        f"next: rakelight reconstruct {captured.folder} -c {calibration or 'CALIBRATION'} -o OUTPUT"
-    )
+    click.echo(f"recording: {captured.folder}")

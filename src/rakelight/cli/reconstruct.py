@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rakelight.cli.console import emit_json, json_option, progress, table, warn
+
+if TYPE_CHECKING:
+    from rakelight.calibration.rig_calibration import RigCalibration
+    from rakelight.dataset.recording import Recording
+    from rakelight.pipeline.reconstruct import Settings
+    from rakelight.pipeline.surface import Surface
 
 
 @click.command()
@@ -57,27 +64,53 @@ def reconstruct(
     from rakelight.calibration.rig_calibration import RigCalibration
     from rakelight.dataset.recording import Recording
     from rakelight.folders import check_replaceable
-    from rakelight.pipeline import outputs, surface_outputs
-    from rakelight.pipeline.pictures import all_zones, picture
+    from rakelight.pipeline import outputs
     from rakelight.pipeline.reconstruct import Settings
-    from rakelight.pipeline.reconstruct import reconstruct as run
 
     check_replaceable(output, overwrite=overwrite, marker=outputs.REPORT)
     opened = Recording.open(recording)
     rig = RigCalibration.load(calibration)
+    settings = Settings(feature_size, relief_azimuth, relief_slant)
     with progress("reconstructing", quiet=as_json) as step:
-        result = run(opened, rig, Settings(feature_size, relief_azimuth, relief_slant), progress=step)
-        solved = time.perf_counter()
-        step("writing")
-        rgb = None
-        if clouds and result.surface is not None:
-            rgb = picture(opened, all_zones(opened, opened.zones))
-        paths = outputs.save(result, output, overwrite=overwrite, cloud_rgb=rgb)
-    report = result.report
-    seconds = {**report["seconds"], "writing": round(time.perf_counter() - solved, 4)}
+        plain = solve(opened, rig, output, settings, clouds=clouds, overwrite=overwrite, step=step)
     if as_json:
-        emit_json(report | {"seconds": seconds, "output": str(output), "files": sorted(paths)})
-        return
+        emit_json(plain)
+    else:
+        tell(plain)
+
+
+def solve(
+    recording: Recording,
+    calibration: RigCalibration,
+    output: Path,
+    settings: Settings | None = None,
+    *,
+    surface: Surface | None = None,
+    clouds: bool = True,
+    overwrite: bool = False,
+    step: Callable[[str], None],
+) -> dict[str, Any]:
+    """Reconstruct, write, and return the report with ``output`` and ``files``."""
+    from rakelight.pipeline import outputs
+    from rakelight.pipeline.pictures import all_zones, picture
+    from rakelight.pipeline.reconstruct import reconstruct as run
+
+    result = run(recording, calibration, settings, surface=surface, progress=step)
+    solved = time.perf_counter()
+    step("writing")
+    rgb = None
+    if clouds and result.surface is not None:
+        rgb = picture(recording, all_zones(recording, recording.zones))
+    paths = outputs.save(result, output, overwrite=overwrite, cloud_rgb=rgb)
+    seconds = {**result.report["seconds"], "writing": round(time.perf_counter() - solved, 4)}
+    return result.report | {"seconds": seconds, "output": str(output), "files": sorted(paths)}
+
+
+def tell(report: dict[str, Any]) -> None:
+    """What came of a reconstruction, as tables, and what to look at."""
+    from rakelight.pipeline import outputs, surface_outputs
+
+    seconds = report["seconds"]
     coverage = report["coverage"]
     evidence = ("shadowed", "outlier", "saturated", "weak")
     rows = [
@@ -85,7 +118,8 @@ def reconstruct(
         ("zones", f"{', '.join(map(str, report['zones']))}; condition number {report['condition_number']:.2f}"),
         (
             "light model",
-            f"{'near, over the measured surface' if report['second_pass'] else report['light_model']}, {'flat field' if report['flat_field'] else 'no flat field'}, "
+            ("near, over the measured surface" if report["second_pass"] else report["light_model"])
+            + f", {'flat field' if report['flat_field'] else 'no flat field'}, "
             f"{'dark' if report['dark'] else 'no dark'}",
         ),
         ("solved", f"{coverage['solved']:.2%} of the pixels"),
@@ -94,13 +128,13 @@ def reconstruct(
         *_truth_rows(report.get("truth")),
         ("seconds", f"{sum(seconds.values()):.2f}: " + ", ".join(f"{k} {v:.2f}" for k, v in seconds.items())),
     ]
-    table(f"{opened.info.part_id} → {output}", ("what", "value"), rows)
+    table(f"{report['recording']['part_id']} → {report['output']}", ("what", "value"), rows)
     if report["surface"] is not None:
         _tell_surface(report["surface"], (report.get("truth") or {}).get("surface"))
     warn(report["warnings"])
-    click.echo(f"look at {paths[outputs.SHEET]}")
-    if result.surface is not None:
-        click.echo(f"and at  {paths[surface_outputs.SHEET]}")
+    click.echo(f"look at {Path(report['output']) / outputs.SHEET}")
+    if report["surface"] is not None:
+        click.echo(f"and at  {Path(report['output']) / surface_outputs.SHEET}")
 
 
 def _tell_surface(report: dict[str, Any], truth: dict[str, Any] | None) -> None:

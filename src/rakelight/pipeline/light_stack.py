@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rakelight.calibration.flat_field import FlatField
 from rakelight.calibration.rig_calibration import RigCalibration
-from rakelight.dataset.recording import Recording
+from rakelight.dataset.recording import Recording, Sensor
 from rakelight.errors import CalibrationError, DatasetError, InputError
 from rakelight.pipeline.zone_frames import (
     Background,
@@ -232,18 +232,23 @@ def _near(recording: Recording, calibration: RigCalibration, lights: tuple[Light
 
 
 def frame_camera(camera: Camera, recording: Recording) -> Camera:
-    """The camera of the recording's frames: itself if it has their size, else its window of interest and binning.
+    """The camera of a recording's frames; as :func:`window_camera`."""
+    info = recording.info
+    return window_camera(camera, str(recording.folder), info.sensor, info.width, info.height)
+
+
+def window_camera(camera: Camera, name: str, sensor: Sensor, width: int, height: int) -> Camera:
+    """The camera of frames (``name``): itself if it has their size, else its window of interest and binning.
 
     Raises :class:`CalibrationError` (``calibration.size_mismatch``) when the window reaches out of the camera's image.
     """
-    info, sensor = recording.info, recording.info.sensor
-    if (camera.width, camera.height) == (info.width, info.height):
+    if (camera.width, camera.height) == (width, height):
         return camera
     try:
-        return camera.window(sensor.offset_x, sensor.offset_y, info.width, info.height, sensor.binning)
+        return camera.window(sensor.offset_x, sensor.offset_y, width, height, sensor.binning)
     except InputError as error:
         raise CalibrationError(
-            f"{recording.folder}: frames of {info.width}×{info.height} px at ({sensor.offset_x}, {sensor.offset_y}), binning "
+            f"{name}: frames of {width}×{height} px at ({sensor.offset_x}, {sensor.offset_y}), binning "
             f"{sensor.binning}, do not lie in the calibrated camera's {camera.width}×{camera.height} px",
             hint="correct [sensor] in the recording's description, or calibrate with this camera setting",
             code="calibration.size_mismatch",

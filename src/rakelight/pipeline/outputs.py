@@ -181,9 +181,10 @@ def sheet(reconstruction: Reconstruction) -> NDArray[np.uint8]:
         )
     )
     panels += _truth_panels(r)
+    model = "near lights over the measured surface" if report["second_pass"] else f"{report['light_model']} lights"
     footer = [
         f"{report['size'][0]}×{report['size'][1]} px, zones {', '.join(map(str, report['zones']))}, "
-        f"{'near lights over the measured surface' if report['second_pass'] else report['light_model'] + ' lights'}, condition number {report['condition_number']:.2f}, "
+        f"{model}, condition number {report['condition_number']:.2f}, "
         f"flat field {'yes' if report['flat_field'] else 'no'}, dark {'yes' if report['dark'] else 'no'}, "
         f"solved {coverage['solved']:.1%}",
         f"recording {report['recording']['id']}, calibration {report['calibration']['id']} "

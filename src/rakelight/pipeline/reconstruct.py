@@ -19,6 +19,7 @@ from rakelight.pipeline import second_pass
 from rakelight.pipeline import surface as surfaces
 from rakelight.pipeline.light_stack import LightStack, frame_camera, load_light_stack
 from rakelight.pipeline.surface import Surface
+from rakelight.pipeline.surface_parts import Source, lacking
 from rakelight.pipeline.truth import Truth, compare, compare_surface, load_truth
 from rakelight.pipeline.zone_frames import channel_sums
 from rakelight.reconstruction import integration, photometric, pseudo3d
@@ -83,6 +84,7 @@ def reconstruct(
     calibration: RigCalibration,
     settings: Settings | None = None,
     *,
+    surface: Surface | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Reconstruction:
     """Solve light stack and patterns of ``recording``: the measured surface, normals and the pseudo-3D set.
@@ -92,6 +94,8 @@ def reconstruct(
     recording, calibration
         Opened recording and the calibration of its rig.
     settings : Settings, optional
+    surface : Surface, optional
+        Its measured surface, if that was made while it was captured (:mod:`live_surface`).
     progress : callable
         Called with the name of each step as it begins.
 
@@ -113,10 +117,10 @@ def reconstruct(
     with step("read"):
         stack = load_light_stack(recording, calibration)
     warnings: list[str] = []
-    measured: Surface | None = None
-    if surfaces.has_patterns(recording) and (lacking := surfaces.lacking(recording, calibration)):
-        warnings.append(f"the patterns were left out: calibration {calibration.calibration_id} has no {lacking}")
-    elif surfaces.has_patterns(recording):
+    measured = surface
+    if surfaces.has_patterns(recording) and (missing := lacking(Source.of(recording), calibration)):
+        warnings.append(f"the patterns were left out: calibration {calibration.calibration_id} has no {missing}")
+    elif surfaces.has_patterns(recording) and measured is None:
         with step("surface"):
             measured = surfaces.measure_surface(
                 recording, calibration, settings.surface, progress=lambda text: progress(f"surface: {text}")

@@ -20,6 +20,7 @@ from rakelight.calibration.rig_calibration import RigCalibration
 from rakelight.dataset.recording import Recording
 from rakelight.errors import DatasetError, InputError
 from rakelight.pipeline.surface_parts import (
+    Source,
     confidence,
     exposure_report,
     height_above,
@@ -88,14 +89,6 @@ def has_patterns(recording: Recording) -> bool:
     return any(shot.role == "pattern" for shot in recording.info.plan)
 
 
-def lacking(recording: Recording, calibration: RigCalibration) -> str:
-    """What the calibration lacks to measure the recording's surface, in words; empty if nothing."""
-    used = sorted({shot.projector or 1 for shot in recording.info.plan if shot.role == "pattern"})
-    known = {projector.direction for projector in calibration.projectors}
-    missing = ["camera"] if calibration.camera is None else []
-    return ", no ".join(missing + [f"projector {d}" for d in used if d not in known])
-
-
 def measure_surface(
     recording: Recording,
     calibration: RigCalibration,
@@ -113,7 +106,7 @@ def measure_surface(
     CalibrationError
         ``surface.not_calibrated``: no camera, or no projector for a recorded direction; another camera or size.
     """
-    builder = SurfaceBuilder(recording, calibration, settings, progress=progress)
+    builder = SurfaceBuilder(Source.of(recording), calibration, settings, progress=progress)
     for name in builder.order:
         builder.add(name, grey_mean(recording, [f for f in recording.info.frames if f.shot == name]))
     return builder.finish()
@@ -128,29 +121,22 @@ class SurfaceBuilder:
 
     def __init__(
         self,
-        recording: Recording,
+        source: Source,
         calibration: RigCalibration,
         settings: Settings | None = None,
         *,
         progress: Progress = lambda step: None,
     ) -> None:
-        info = recording.info
-        self._name = str(recording.folder)
+        self._name = source.name
         self._settings, self._progress = settings or Settings(), progress
-        self._set = pattern_set_of(recording)
-        self._slots = slots(info.plan, self._set, self._name)
+        self._set = pattern_set_of(source)
+        self._slots = slots(source.description.plan, self._set, self._name)
         self.order = sorted(self._slots, key=lambda name: self._slots[name])
         directions = sorted({slot[0] for slot in self._slots.values()})
-        self._camera, self._projectors = models_of(recording, calibration, directions)
-        if recording.full_scale is None:
-            raise DatasetError(
-                f"{self._name}: frames of {info.pixel_format} have no full scale; fringes need integers",
-                hint="record Mono or Bayer frames of 8 to 16 bits",
-                code="surface.pixel_format",
-            )
-        self._full_scale = recording.full_scale
+        self._camera, self._projectors = models_of(source, calibration)
+        self._full_scale = source.full_scale
         self._plane = calibration.table_plane
-        shape = (info.height, info.width)
+        shape = (source.height, source.width)
         self._shape = shape
         self._brackets = {d: sorted({s[1] for s in self._slots.values() if s[0] == d}) for d in directions}
         self._buffer: NDArray[Any] | None = None

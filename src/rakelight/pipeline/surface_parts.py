@@ -3,22 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rakelight.calibration.rig_calibration import RigCalibration
-from rakelight.dataset.recording import Recording, Shot
+from rakelight.dataset.recording import Description, Recording, Shot, full_scale_of
 from rakelight.errors import CalibrationError, DatasetError, InputError
 from rakelight.files import canonical_json
-from rakelight.pipeline.light_stack import frame_camera
+from rakelight.pipeline.light_stack import window_camera
 from rakelight.reconstruction import decoding, merging
 from rakelight.reconstruction.models import Camera, Plane, Projector
 from rakelight.reconstruction.noise import NoiseModel
 from rakelight.reconstruction.patterns import PatternSet
 
 Slot = tuple[int, int, int]  # direction, bracket, place in the pattern set
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where pattern frames come from: a recording, or a capture that is still running. ``name`` is for messages."""
+
+    name: str
+    description: Description
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, recording: Recording) -> Source:
+        """An opened recording as a source."""
+        return cls(str(recording.folder), recording.info, recording.info.width, recording.info.height)
+
+    @property
+    def full_scale(self) -> float:
+        """Largest raw value; raises :class:`DatasetError` (``surface.pixel_format``) for float frames."""
+        value = full_scale_of(self.description.pixel_format)
+        if value is None:
+            raise DatasetError(
+                f"{self.name}: frames of {self.description.pixel_format} have no full scale; fringes need integers",
+                hint="record Mono or Bayer frames of 8 to 16 bits",
+                code="surface.pixel_format",
+            )
+        return value
 
 
 def slots(plan: Sequence[Shot], pattern_set: PatternSet, name: str) -> dict[str, Slot]:
@@ -58,33 +86,38 @@ def _pattern_error(name: str, what: str) -> DatasetError:
     )
 
 
-def pattern_set_of(recording: Recording) -> PatternSet:
-    if recording.info.pattern_set is None:
+def pattern_set_of(source: Source) -> PatternSet:
+    """The pattern set that the frames show; :class:`DatasetError` ``surface.no_patterns`` if it is not known."""
+    if source.description.pattern_set is None:
         raise DatasetError(
-            f"{recording.folder} has no pattern set",
+            f"{source.name} has no pattern set",
             hint="give pattern_set in its description (docs/patterns.md), or reconstruct the light stack alone",
             code="surface.no_patterns",
         )
     try:
-        return PatternSet.from_plain(recording.info.pattern_set)
+        return PatternSet.from_plain(source.description.pattern_set)
     except InputError as error:
-        raise DatasetError(f"{recording.folder}: {error.message}", hint=error.hint, code=error.code) from error
+        raise DatasetError(f"{source.name}: {error.message}", hint=error.hint, code=error.code) from error
 
 
-def models_of(
-    recording: Recording, calibration: RigCalibration, directions: Sequence[int]
-) -> tuple[Camera, dict[int, Projector]]:
-    known = {projector.direction: projector for projector in calibration.projectors}
-    missing = [] if calibration.camera is not None else ["camera"]
-    missing += [f"projector {d}" for d in directions if d not in known]
-    if missing or calibration.camera is None:
+def lacking(source: Source, calibration: RigCalibration) -> str:
+    """What the calibration lacks to measure the surface, in words; empty if nothing."""
+    used = sorted({shot.projector or 1 for shot in source.description.plan if shot.role == "pattern"})
+    known = {projector.direction for projector in calibration.projectors}
+    missing = ["camera"] if calibration.camera is None else []
+    return ", no ".join(missing + [f"projector {d}" for d in used if d not in known])
+
+
+def models_of(source: Source, calibration: RigCalibration) -> tuple[Camera, dict[int, Projector]]:
+    """Camera and projectors; :class:`CalibrationError` ``surface.not_calibrated`` names those that are absent."""
+    if (missing := lacking(source, calibration)) or calibration.camera is None:
         raise CalibrationError(
-            f"calibration {calibration.calibration_id} has no {', no '.join(missing)}; {recording.folder} needs "
-            f"directions {', '.join(map(str, directions))}",
+            f"calibration {calibration.calibration_id} has no {missing}, which {source.name} needs",
             hint="calibrate camera and projectors, or name the calibration of this rig",
             code="surface.not_calibrated",
         )
-    return frame_camera(calibration.camera, recording), {d: known[d] for d in directions}
+    camera = window_camera(calibration.camera, source.name, source.description.sensor, source.width, source.height)
+    return camera, {projector.direction: projector for projector in calibration.projectors}
 
 
 def exposure_report(decoded: decoding.Decoded, noise: NoiseModel, bracket: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ _FAR = 0.3  # turns of the phase between the pixels compared, at most
 _AWAY_PX = 8  # likewise in px
 _LEAP, _LEAP_TURNS = 3.0, 0.02  # a phase step this many times the usual one, and more, is an edge of the part
 _CONSISTENT = 0.8  # share of a bit's changes that must be by one word
+_MOSTLY, _HALF = 0.9, 0.5  # or of all changes together, if every bit has the second share
 _NO_INVERSE = 0.5  # mean deviation of pattern + inverse from twice the mean, in modulations
 _SAME = 0.1  # of the rarer value of a bit: pixels in which two images of it may differ
 _OFF_RAD = np.pi / 4  # of the place of the words' edges from where the phase puts them
@@ -62,7 +63,7 @@ def check_gray(
     constant = [i for i, share in enumerate(bits[:, clear].mean(axis=1)) if not 0.02 < share < 0.98]
     count = len(names)
     told = (list(range(count)), [False] * count)
-    if _score(changes, *told, 1) >= _CONSISTENT:
+    if _sound(changes):
         _check_edges(where, code.complementary, step_names)
         return
     if _score(changes, *told, -1) >= _CONSISTENT:
@@ -199,6 +200,17 @@ def _score(table: Table, order: list[int], flipped: list[bool], sign: int, place
     return float(share[enough].min()) if enough.any() else 1.0
 
 
+def _sound(table: Table) -> bool:
+    """The images make a Gray code as told. Gloss and edges of the part may spoil a bit that changes at few places."""
+    count = table[0].shape[1]
+    total, share = _shares(table, list(range(count)), [False] * count, 1)
+    enough = total >= _LEAST_CHANGES
+    if not enough.any() or share[enough].min() >= _CONSISTENT:
+        return True
+    right = float((share * total).sum() / total.sum())
+    return right >= _MOSTLY and float(share[enough].min()) >= _HALF
+
+
 def _arrangements(count: int, constant: list[int]) -> Iterator[tuple[str, list[int], list[bool]]]:
     told, none = list(range(count)), [False] * count
     for i, j in combinations(told, 2):
@@ -240,20 +252,23 @@ def _arranged(
 def _raise_faulty(table: Table, constant: list[int], names: list[str]) -> None:
     """No arrangement makes a Gray code of them: one is constant, or all are strange."""
     total, share = _shares(table, list(range(len(names))), [False] * len(names), 1)
-    bad = (total >= _LEAST_CHANGES) & (share < _CONSISTENT)
-    if constant and bad.any():
-        # Where a bit changes, the one below it is 1; so a missing one spoils every change of the one above it.
-        below = [i for i in constant if i and total[i - 1] >= _LEAST_CHANGES and share[i - 1] < 1 - _CONSISTENT]
-        i = below[0] if below else constant[0]
+    enough = total >= _LEAST_CHANGES
+    # Where a bit changes, the one below it is 1; so a missing one spoils every change of the one above it, and the
+    # direction in which all words count.
+    spoilt = [i for i in constant if i and enough[i - 1] and share[i - 1] < 1 - _CONSISTENT]
+    right = float((share * total).sum() / total.sum())
+    if spoilt or (constant and right < _CONSISTENT):
+        i = (spoilt or constant)[0]
+        other = names[int(np.flatnonzero(enough & (share < _CONSISTENT))[0])]
         raise InputError(
-            f"{names[i]} shows no stripes: black, evenly lit, or skipped; {names[int(np.flatnonzero(bad)[0])]} contradicts it",
+            f"{names[i]} shows no stripes: black, evenly lit, or skipped; {other} contradicts it",
             hint="the projector skipped the pattern or the camera missed it; look at the frame, capture again",
             code="fringes.missing",
         )
-    if (share * total).sum() < _CONSISTENT * total.sum():
+    if right < _CONSISTENT:
         raise InputError(
-            f"the images {names[0]} … {names[-1]} make no Gray code with the phase shift: only "
-            f"{(share * total).sum() / total.sum():.0%} of the stripes' edges are where they should be",
+            f"the images {names[0]} … {names[-1]} make no Gray code with the phase shift: only {right:.0%} of the stripes' "
+            "edges are where they should be",
             hint="check that the pattern set of the recording is the one that was projected",
             code="fringes.order",
         )

@@ -13,8 +13,9 @@ ACM Transactions on Graphics (SIGGRAPH) 24 (2005) 536. Two steps:
     λ = 1 both terms have the weight of their noise. Neighbours whose positions contradict the normals by more than 4 σ
     stand on two sides of a step and are not tied.
 
-The system is symmetric, positive definite, and solved by conjugate gradients with the diagonal as preconditioner: its
-condition number is about 1 + 8 σ_z²/(σ_n pitch)², which takes some 20 steps at 0.1 mm a pixel and a few hundred at 0.01 mm.
+The system is symmetric, positive definite, and solved by conjugate gradients with the diagonal as preconditioner. Its
+condition number grows as (σ_z/(σ_n pitch))²: with the settings below and 2 µm of noise it takes 9 steps at 0.12 mm a pixel,
+16 at 0.04 mm.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where every pixel's light vectors are aimed: the measured surface, its holes filled from what lies around them.
 
-A hole must not be filled in a measurement; but the direction to a lamp 200 mm away changes by 0.3° for each millimetre, so
+A hole must not be filled in a measurement; but the direction to a lamp 200 mm away changes by 0.2° for each millimetre, so
 that a guess from the neighbourhood is far better there than the table. The guess is a normalised convolution (Knutsson and
 Westin, CVPR 1993) of means over blocks of 16 px of the depth relative to the table plane; far from all that was
 measured it fades to the plane itself.

@@ -114,7 +114,7 @@ def near_gains(
         towards = light.position_mm - light.reference_mm
         sources[k] = (*light.position_mm, towards @ towards)
     maps = tuple(np.ascontiguousarray(g).view() for g in gains)
-    for g in maps:
-        g.flags.writeable = False  # of views of our own: kernels are compiled once instead of once for each mix of flags
+    for view in maps:  # read-only: the kernel is compiled once instead of once for each mix of flags
+        view.flags.writeable = False
     kernels.near_gains(rays.p, rays.q, rays.form, planes, sources, maps, out)
     return out

@@ -1,7 +1,7 @@
 """The second photometric pass: normals and gloss with light vectors that start on the measured surface.
 
 The first pass knows no depth: it takes lights as distant, or as near lights over the table plane. A part 15 mm high is then
-lit, 200 mm below its lamps, from directions that are wrong by up to 4° and with a fall-off that is wrong by 15 %. With the
+lit, 210 mm from its lamps, from directions that are wrong by up to 3° and with a fall-off that is wrong by 10 %. With the
 surface of structured light every pixel gets its own light vectors and fall-off, and a flat field made for distant lights
 is carried over to near ones (:mod:`rakelight.reconstruction.near_gains`).
 """

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from rakelight.acquisition.devices import CameraFrame, CameraSettings, PatternProjector
+from rakelight.acquisition.devices import Camera, CameraFrame, CameraSettings, PatternProjector
 from rakelight.acquisition.integrity import FrameChecker
 from rakelight.acquisition.recipe import Plan, PlannedShot
 from rakelight.acquisition.stepped import (
@@ -34,6 +34,7 @@ from rakelight.errors import ConfigError, DeviceError
 MARGIN_US = 500.0  # of a frame's time over what camera and pattern need: jitter of trigger and shutter
 _BLACK_US = 200.0  # between the trigger's edge and light, where the bridge does not say
 _LEAD_S = 1.0  # from the start of a run to its first frame, at most
+_JITTER_S = 0.02  # of a frame's way to this program
 
 
 def capture_burst(
@@ -164,7 +165,7 @@ def _burst(devices: Devices, plan: Plan, shots: Sequence[PlannedShot], settings:
         camera.arm(len(shots))
         projector.arm(direction, exposure_us, period_us)
         before = projector.status().displayed
-        triggered = time.monotonic_ns()
+        triggered = time.perf_counter_ns()
         projector.start()
         checker = FrameChecker()
         frames: list[CameraFrame] = []
@@ -178,6 +179,7 @@ def _burst(devices: Devices, plan: Plan, shots: Sequence[PlannedShot], settings:
                 raise
             checker.check(frame, triggered)
             frames.append(frame)
+        _none_more(camera, period_us)
         shown = _balance(projector, before, len(shots))
         known = {"armed": (direction, round(exposure_us), round(period_us)), "displayed": (shown,)}
         known |= acknowledged_zones(devices, ())  # dark: how stepped shots end, before this burst too
@@ -225,6 +227,22 @@ def _missing(projector: PatternProjector, before: int, came: int, wanted: int) -
     else:
         what, code = f"{came} of {wanted} frames came, though all patterns were shown", "frame.lost"
     return DeviceError(what, hint="check the trigger wire and its polarity; the burst is taken again", code=code)
+
+
+def _none_more(camera: Camera, period_us: float) -> None:
+    """Wait for the frame that must not come: an edge that no pattern made (noise on the wire) puts all after it out of step,
+    and the last pattern's frame then comes one too late, within a period."""
+    try:
+        camera.next_frame(period_us / 1e6 + _JITTER_S)
+    except DeviceError as error:
+        if error.code == "camera.timeout":
+            return
+        raise
+    raise DeviceError(
+        "the camera took more frames than the projector has patterns: which is which is not known",
+        hint="shield the trigger wire, set the camera's line debouncer; the burst is taken again",
+        code="frame.over_trigger",
+    )
 
 
 def _balance(projector: PatternProjector, before: int, wanted: int) -> int:

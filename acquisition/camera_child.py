@@ -7,6 +7,7 @@ ended) it closes the camera and exits.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import mmap
 import os
@@ -21,6 +22,8 @@ import numpy as np
 from rakelight.acquisition.devices import CameraFrame, CameraSettings
 from rakelight.acquisition.registry import open_camera_here
 from rakelight.errors import DeviceError, RakelightError
+
+_CLOSE_S = 10.0
 
 
 class Child:
@@ -102,6 +105,9 @@ def main() -> int:
                 raise ValueError(f"unknown call {request['call']!r}")
             answers.write(json.dumps({"id": request["id"], **_answer(getattr(child, request["call"]), request)}) + "\n")
     finally:
+        faulthandler.dump_traceback_later(
+            _CLOSE_S, exit=True
+        )  # a producer that hangs must not keep the camera for ever
         child.close()
     return 0
 

@@ -53,6 +53,7 @@ class CameraProcess:
         self._driver, self._options, self._slot_bytes = driver, dict(options), slot_bytes
         self._lock = threading.RLock()
         self._child: subprocess.Popen[str] | None = None
+        self._ring: mmap.mmap | None = None
         self._number = 0
         if driver not in names("cameras"):
             find_driver("cameras", driver)  # raises, and says which there are
@@ -100,18 +101,20 @@ class CameraProcess:
 
     def _end(self) -> None:
         child, self._child = self._child, None
-        if child is None:
-            return
-        with contextlib.suppress(OSError):
-            if child.stdin is not None:
-                child.stdin.close()  # asks it to close the camera and go
-        try:
-            child.wait(2.0)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
+        if child is not None:
+            with contextlib.suppress(OSError):
+                if child.stdin is not None:
+                    child.stdin.close()  # asks it to close the camera and go
+            try:
+                child.wait(2.0)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+        ring, self._ring = self._ring, None
+        if ring is not None:
+            with contextlib.suppress(OSError, BufferError):  # an interrupted ``next_frame`` may still hold a view of it
+                ring.close()  # Windows deletes no file that is mapped
+                self._path.unlink(missing_ok=True)
 
     def reopen(self) -> CameraInfo:
         """Open the camera in a fresh child, for example after it was unplugged."""
@@ -161,8 +164,9 @@ class CameraProcess:
             return answer["result"]
 
     def _died(self) -> DeviceError:
-        code = self._child.wait() if self._child is not None else None
-        self._end()
+        child = self._child
+        self._end()  # also ends one that closed its output and hangs
+        code = child.returncode if child is not None else None
         how = f"by signal {-code}" if code is not None and code < 0 else f"with code {code}"
         return DeviceError(f"the camera's process ended {how}", hint=_RECONNECT, code="camera.lost")
 
@@ -189,6 +193,7 @@ class CameraProcess:
             dtype = np.dtype(told.pop("dtype"))
             count = int(np.prod(told["shape"]))
             start = told.pop("slot") * self._slot_bytes
+            assert self._ring is not None  # there as long as the child answers
             image = np.frombuffer(self._ring, dtype, count, start).reshape(told.pop("shape")).copy()
         return CameraFrame(image, **told)
 

@@ -7,8 +7,9 @@ import queue
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,7 @@ def capture(
         also = watch(description, actual.width or 0, actual.height or 0) if watch is not None else None
 
         def sink(shot: PlannedShot, frame: CameraFrame) -> None:
+            rig.check_guarded()  # lights that somebody else switched off gave this frame nothing
             watcher.add(shot, frame.image)
             disk.put(shot, frame)
             if also is not None:
@@ -140,9 +142,10 @@ def capture(
             sink,
             retries=recipe.retries,
             expected_s=expected_s,
-            progress=progress,
+            progress=lambda told: progress(replace(told, waited_s=disk.waited_s)),
             cancel=cancel,
         )
+        log.seconds["waiting_for_disk"] = round(disk.waited_s, 4)
         disk.finish()
         checks = tuple(watcher.checks(recipe.limits, AZIMUTHS_DEG if set(watcher.zones) <= set(AZIMUTHS_DEG) else None))
         if failed := [check for check in checks if not check.passed]:
@@ -182,6 +185,7 @@ class _DiskThreads:
         self._frames: queue.Queue[tuple[int, PlannedShot, CameraFrame] | None] = queue.Queue(_QUEUED)
         self._failed: list[BaseException] = []
         self._count = 0
+        self.waited_s = 0.0  # how long frames had to wait for the disk: back-pressure, told as progress
         self._threads = [
             threading.Thread(target=self._run, name="frames to disk", daemon=True) for _ in range(_WRITERS)
         ]
@@ -203,7 +207,9 @@ class _DiskThreads:
         if self._failed:
             raise self._failed[0]
         self._count += 1
+        start = time.monotonic()
         self._frames.put((self._count, shot, frame))
+        self.waited_s += time.monotonic() - start
 
     def finish(self) -> None:
         """Wait until everything is on disk; raises what went wrong."""

@@ -3,7 +3,7 @@
 A driver may be real or simulated, built in or installed by somebody else (entry points, see ``registry``); each one
 passes the contract suite of its type (``tests/contract``). All waits are bounded: a call that has to wait takes a deadline
 in seconds or derives one, and raises :class:`DeviceError` when it passes. Times are nanoseconds of the host's monotonic
-clock (``time.monotonic_ns``) unless they say otherwise.
+clock (``time.perf_counter_ns``: on Windows the monotonic one ticks 16 ms) unless they say otherwise.
 
 Every device is closed by ``close()``, which may be called twice, from any state, and leaves it dark or still.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -70,18 +71,12 @@ def serve_simulated(url: str) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def rig_toml(plain: dict[str, Any], prefix: str = "") -> str:
-    """The settings of a rig as the text of a rig.toml: numbers, strings, booleans and tables of them."""
+    """The settings of a rig as the text of a rig.toml: numbers, strings, booleans, lists and tables of them."""
     lines, tables = [], []
     for key, value in plain.items():
         if isinstance(value, dict):
             inner = rig_toml(value, f"{prefix}{key}.")
             tables.append(f"\n[{prefix}{key}]\n{inner}")
-        elif isinstance(value, bool):
-            lines.append(f"{key} = {str(value).lower()}\n")
         else:
-            lines.append(
-                f"{key} = {value!r}\n"
-                if isinstance(value, (int, float))
-                else f'{key} = "{value}"\n'.replace("\\", "\\\\")
-            )
+            lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}\n")  # TOML writes these as JSON does
     return "".join(lines) + "".join(tables)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rakelight.acquisition.devices import CameraFrame
 from rakelight.errors import DeviceError
 
+_DRIFT = 2e-4  # by which two crystals' clocks may differ
 _CURE = "the shot is taken again; if it happens often, check cable, network card and trigger wiring"
 
 
@@ -23,6 +24,7 @@ class FrameChecker:
     last_timestamp_ns: int | None = None
     last_triggers: int | None = None
     _host_minus_device_ns: int | None = None
+    _learnt_ns: int = 0  # when, on the host's clock
 
     def check(self, frame: CameraFrame, triggered_ns: int, triggers: int = 1) -> None:
         """Check a frame that was asked for at ``triggered_ns`` (host monotonic clock) by ``triggers`` trigger(s)."""
@@ -47,9 +49,10 @@ class FrameChecker:
             return
         offset = frame.received_ns - frame.timestamp_ns
         if self._host_minus_device_ns is None or offset < self._host_minus_device_ns:
-            self._host_minus_device_ns = offset
+            self._host_minus_device_ns, self._learnt_ns = offset, frame.received_ns
         # The smallest offset seen still holds exposure and transfer: an upper bound of the exposure's start on the host.
-        started_at_latest = frame.timestamp_ns + self._host_minus_device_ns
+        drift_ns = round((frame.received_ns - self._learnt_ns) * _DRIFT)
+        started_at_latest = frame.timestamp_ns + self._host_minus_device_ns + drift_ns
         if started_at_latest < triggered_ns:
             raise _error("stale", f"frame {frame.frame_id} was exposed before it was asked for")
 

@@ -179,7 +179,8 @@ def make_plan(recipe: Recipe, zones: Collection[int], directions: Collection[int
 
     In order: each zone, all zones, the room alone, the patterns (for each direction every exposure ascending, and in one
     exposure every pattern), all zones once more. What the rig does not have is left out and named in ``absent``; what the
-    recipe asks for by number and the rig does not have is a :class:`ConfigError` (``recipe.zone``, ``recipe.direction``).
+    recipe asks for by number and the rig does not have is a :class:`ConfigError` (``recipe.zone``, ``recipe.direction``), and so
+    is a plan without any shot (``recipe.empty``).
     """
     wanted = recipe.zones or tuple(sorted(zones))
     _check("zone", wanted, zones)
@@ -205,6 +206,13 @@ def make_plan(recipe: Recipe, zones: Collection[int], directions: Collection[int
             shots += _pattern_shots(direction, recipe.patterns.exposures_us, sequence)
     if wanted and recipe.repeat:
         shots.append(PlannedShot(Shot(name="repeat", role="repeat"), tuple(wanted), together_us))
+    if not shots:
+        raise ConfigError(
+            "nothing is left to capture: the rig has neither lights nor the projectors that the recipe could use, and "
+            "the recipe wants no frame of the room (ambient = false)",
+            hint="add [lights] or [projector] to rig.toml, or [patterns] or ambient = true to the recipe",
+            code="recipe.empty",
+        )
     absent += [] if chosen else ["patterns"]
     return Plan(tuple(shots), sequence, pattern_set, tuple(absent), frame_rate_hz)
 

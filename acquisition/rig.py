@@ -76,6 +76,7 @@ class Rig:
         self.camera: CameraProcess
         self.lights: LightController | None = None
         self.projector: PatternProjector | None = None
+        self._guardian: Guardian | None = None
 
     @classmethod
     def open(cls, where: str | Path) -> Rig:
@@ -107,6 +108,7 @@ class Rig:
             )
             if section is not None
         }
+        guarding = self._closing.enter_context(contextlib.ExitStack())  # closed last: it watches until all is dark
         failed: list[tuple[str, RakelightError]] = []
         openers: list[tuple[str, str, Any]] = [("camera", "camera", lambda: self._camera())]
         if "lights" in shining:
@@ -124,8 +126,8 @@ class Rig:
         if failed:
             raise _tree(failed)
         if shining:
-            guardian = Guardian(shining)
-            self._closing.callback(guardian.close)
+            self._guardian = Guardian(shining)
+            guarding.callback(self._guardian.close)
 
     def _camera(self) -> CameraProcess:
         section = self.settings.camera
@@ -171,6 +173,11 @@ class Rig:
         """The camera's settings of rig.toml with an exposure."""
         c = self.settings.camera
         return CameraSettings(exposure_us, gain_db, c.pixel_format, c.offset_x, c.offset_y, c.width, c.height)
+
+    def check_guarded(self) -> None:
+        """Raise ``guardian.gone`` if nobody would darken the rig should this program die; see :mod:`guardian`."""
+        if self._guardian is not None:
+            self._guardian.check()
 
     def make_dark(self) -> None:
         """Lights and projector off, camera disarmed."""

@@ -22,6 +22,13 @@ from rakelight.errors import DeviceError
 _SLICE_S = 0.004
 _GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EIO)
 _BUSY = (errno.EBUSY, errno.EAGAIN, errno.EWOULDBLOCK)
+_alone = True
+
+
+def share_ports() -> None:
+    """From now on this process opens ports that another one holds, where the system can: for a guardian whose program hangs."""
+    global _alone
+    _alone = os.name != "posix"  # Windows knows no shared ports
 
 
 @dataclass(frozen=True)
@@ -115,14 +122,16 @@ def _open(url: str, baud: int, limit_s: float) -> Any:
         port.port = url
         port.open()
         return port
-    return serial.serial_for_url(url, exclusive=True, **options)
+    return serial.serial_for_url(url, exclusive=_alone, **options)
 
 
 def _cure(url: str, error: Exception) -> DeviceError:
     """What went wrong while opening, and what to do."""
     number = getattr(error, "errno", None) or getattr(error.__context__, "errno", None)
     text = str(error)
-    if number in _BUSY or "Access is denied" in text:  # the latter is what Windows says of a port in use
+    if (
+        number in _BUSY or "PermissionError(13" in text
+    ):  # the latter is what Windows says of a port in use, in any language
         return DeviceError(
             f"{url} is in use by another program",
             hint="close the other program (another rakelight, a terminal, the maker's tool)",

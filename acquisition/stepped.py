@@ -30,8 +30,10 @@ CURABLE = {
     "frame.stale",
     "frame.order",
     "frame.over_trigger",
+    "light.lost",  # the port opens itself again with the next command
     "light.no_answer",
     "light.wrong_answer",
+    "projector.lost",
     "projector.no_answer",
     "projector.wrong_answer",
     "projector.fault",
@@ -40,7 +42,10 @@ CURABLE = {
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a capture is: ``done`` of ``total`` shots, the shot at hand, estimated seconds left, what went wrong so far."""
+    """Where a capture is: ``done`` of ``total`` shots, the shot at hand, estimated seconds left, what went wrong so far.
+
+    ``waited_s`` is how long the camera had to wait for the disk (or whoever takes the frames) until now.
+    """
 
     state: State
     done: int
@@ -48,6 +53,7 @@ class Progress:
     shot: str = ""
     seconds_left: float | None = None
     trouble: str = ""
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -172,7 +178,12 @@ def _take(
             if error.code not in CURABLE or attempt > retries:
                 raise
             progress(Progress("retrying", number, total, shot.shot.name, trouble=error.message))
-            runner.recover(error)
+            try:
+                runner.recover(error)
+            except DeviceError as again:  # the next attempt finds the device as it is, and says so if it is still gone
+                log.attempts.append(Attempt(shot.shot.name, attempt, again.code, again.message))
+                if again.code not in CURABLE:
+                    raise
     raise AssertionError("unreachable")
 
 
@@ -199,10 +210,12 @@ class _Runner:
         time.sleep(settle)
         self.seconds["settle"] += settle
         start = time.monotonic()
-        triggered = time.monotonic_ns()
+        triggered = time.perf_counter_ns()
         self._devices.camera.trigger()
         frame = self._devices.camera.next_frame(deadline_s(shot.exposure_us, self._transfer_s))
         self._checker.check(frame, triggered)
+        if shot.direction is not None and shot.exposure_us >= _UNSEEN_US:
+            self._check_shown()
         self.seconds["frame"] += time.monotonic() - start
         exposure_us = self._exposure_actual_us if frame.exposure_us is None else frame.exposure_us
         return replace(frame, exposure_us=exposure_us, acknowledged=self._acknowledged())
@@ -235,6 +248,18 @@ class _Runner:
         self._shown = wanted
         return self._devices.pattern_settle_s
 
+    def _check_shown(self) -> None:
+        """Ask whether the pattern still shines: during a long exposure a projector may go dark by itself."""
+        assert self._devices.projector is not None
+        status = self._devices.projector.status()
+        if status.mode != "showing" or (status.direction, status.index) != self._shown:
+            raise DeviceError(
+                f"after the exposure the projector is {status.mode} (direction {status.direction}, pattern {status.index}) "
+                f"instead of showing {self._shown}",
+                hint="check the projector and its line; the shot is taken again",
+                code="projector.fault",
+            )
+
     def _set_camera(self, exposure_us: float) -> None:
         camera = self._devices.camera
         if not self._armed:
@@ -250,12 +275,18 @@ class _Runner:
     def recover(self, error: DeviceError) -> None:
         """Back to a known state after a failed attempt: nothing pending, everything said again."""
         self._lit, self._shown, self._armed = None, "unknown", False
-        if error.code == "camera.lost":
+        lost = error.code == "camera.lost"
+        if not lost:
+            try:
+                self._devices.camera.disarm()
+            except DeviceError as gone:
+                if gone.code != "camera.lost":
+                    raise
+                lost = True
+        if lost:
             if self._devices.reopen_camera is None:
                 raise error
             self._devices.reopen_camera()
-        else:
-            self._devices.camera.disarm()
 
 
 def acknowledged_zones(devices: Devices, lit: tuple[int, ...] | None) -> dict[str, tuple[int, ...]]:
@@ -263,6 +294,7 @@ def acknowledged_zones(devices: Devices, lit: tuple[int, ...] | None) -> dict[st
     return {"zones": lit} if devices.lights is not None and devices.lights.acknowledges and lit is not None else {}
 
 
+_UNSEEN_US = 200_000.0  # exposures as long as that are looked after; shorter ones end before a watchdog bites
 _PIXELS_PER_S = 1e7  # transfer at worst: 16-bit frames over a fifth of Gigabit Ethernet
 _SLOW = 2.0  # by how much a link may fall behind what it is said to carry
 

@@ -1,12 +1,13 @@
 """Lights from mirror spheres: directions, near-source positions, strengths.
 
 One sphere gives the direction of each light; the mean over several is steadier. Two or more spheres apart see a near
-light in different directions, and their rays meet at its source.
+light in different directions, and their rays meet at its source. White planes tell distances and strengths far better
+(:mod:`rakelight.calibration.plane_lights`); with a camera, all is solved in one fit, and the one checked by the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rakelight.arrays import check_array, check_same_shape
+from rakelight.calibration.joint_lights import JointLights, fit_joint_lights, sphere_rays, start_positions
 from rakelight.calibration.near_sources import (
     MIN_SIGNIFICANCE,
     NearSource,
@@ -21,10 +23,12 @@ from rakelight.calibration.near_sources import (
     fit_near_source,
     near_source_position,
 )
-from rakelight.calibration.outlines import Circle, find_sphere
-from rakelight.calibration.spheres import Highlight, Reflection, find_highlight, reflect_highlight
+from rakelight.calibration.outlines import Circle
+from rakelight.calibration.plane_lights import PlaneSamples
+from rakelight.calibration.sphere_frames import Frames, SphereFrames, check_order, iterate, observe
+from rakelight.calibration.spheres import Highlight, Reflection
 from rakelight.calibration.strengths import StrengthFit, estimate_strengths
-from rakelight.errors import CalibrationError, InputError
+from rakelight.errors import InputError
 from rakelight.reconstruction.levels import SATURATION
 from rakelight.reconstruction.models import Camera, Light, PinholeCamera, Plane, light_geometry
 
@@ -41,37 +45,11 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
-Frames = Sequence[NDArray[Any]] | Callable[[], Iterable[NDArray[Any]]]
 
 MAX_SPREAD_DEG = 1.0
 """A warning is given where the spheres see a light in directions that differ by more (after the near-light fit)."""
 _OBJECT_PIXELS = 200_000
 SHADOW_FRACTION = 0.08  # of the 99th percentile of a part's samples
-
-
-@dataclass(frozen=True, eq=False)
-class SphereFrames:
-    """What was recorded of one sphere.
-
-    Attributes
-    ----------
-    frames
-        One (H, W) frame a zone, in the order of the zones: a sequence (it may load lazily), or a function that returns
-        an iterable. It is gone through twice, one frame at a time, when ``circle`` is not given.
-    circle : Circle, optional
-        Outline in the pixels of the frames; found when not given.
-    offset : (float, float)
-        Pixel (u, v) of the full camera frame at which the frames begin.
-    diameter_mm : float, optional
-    saturation : float, optional
-        DN from which a pixel of these frames is saturated; default that of :func:`calibrate_lights`.
-    """
-
-    frames: Frames
-    circle: Circle | None = None
-    offset: tuple[float, float] = (0.0, 0.0)
-    diameter_mm: float | None = None
-    saturation: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +71,9 @@ class LightCalibration:
     near : tuple of NearSource
         One a zone; not every one is ``determined``. Empty with one sphere.
     strength : StrengthFit or None
-        None when no images of a part were given (all strengths are then 1).
+        None when no images of a part were given.
+    joint : JointLights or None
+        The fit of all rays and white planes together; None without a camera, or where nothing told the distances.
     warnings : tuple of str
     """
 
@@ -104,6 +84,7 @@ class LightCalibration:
     spreads_deg: FloatArray
     near: tuple[NearSource, ...]
     strength: StrengthFit | None
+    joint: JointLights | None
     warnings: tuple[str, ...]
 
 
@@ -122,6 +103,7 @@ def calibrate_lights(
     *,
     camera: Camera | None = None,
     table: Plane | None = None,
+    white: Sequence[PlaneSamples] = (),
     saturation: float | None = None,
     zones: Sequence[int] | None = None,
     object_frames: Frames | None = None,
@@ -141,7 +123,10 @@ def calibrate_lights(
         Of the full frame. Without it: orthographic. A light at about the camera's distance then looks distant, since
         the neglected angle of the viewing rays cancels its own; directions err by that angle.
     table : Plane, optional
-        On which the spheres lie; gives a telecentric camera's spheres their depth.
+        On which the spheres lie; gives them their depth, and a check of their diameter.
+    white : sequence of PlaneSamples, optional
+        White planes under the same zones, from :func:`rakelight.calibration.plane_lights.sample_plane`. With a camera and
+        spheres of known diameter they give positions and strengths, which then hold at the middle of the first plane.
     saturation : float, optional
         DN, of the spheres that do not give their own; default as in :func:`find_highlight`.
     zones : sequence of int, optional
@@ -157,26 +142,33 @@ def calibrate_lights(
     ------
     CalibrationError
         As :func:`find_sphere`, :func:`find_highlight`, :func:`reflect_highlight`, :func:`estimate_strengths`; the
-        message names sphere and zone.
+        message names sphere and zone. ``calibration.sphere_out_of_view``; ``calibration.zones_swapped`` where two
+        recordings see the zones in different order; with ``white`` also as :func:`fit_joint_lights`.
     InputError
         No spheres, differing numbers of frames, frames that cannot be read twice.
     """
     if not spheres:
         raise InputError("no spheres given; at least 1 is needed")
-    circles, highlights, reflections = _observe(spheres, camera, table, saturation, zones)
+    warnings: list[str] = []
+    circles, highlights, reflections = observe(spheres, camera, table, saturation, zones, warnings)
     counts = [len(row) for row in highlights]
     zones = tuple(range(1, counts[0] + 1)) if zones is None else tuple(zones)
     if len({*counts, len(zones)}) != 1:
         raise InputError(f"spheres have {counts} frames for {len(zones)} zones; each needs one frame a zone")
-    warnings = [
+    warnings += [
         f"sphere {s}, zone {zone}: {h.warning}"
         for s, row in enumerate(highlights, start=1)
         for zone, h in zip(zones, row, strict=True)
         if h.warning
     ]
     directions = np.array([[r.direction for r in row] for row in reflections])
+    check_order(directions, zones)
     means, spreads = zip(*(mean_direction(directions[:, k]) for k in range(len(zones))), strict=True)
-    near = _near_sources(reflections, spheres, warnings) if len(spheres) > 1 else ()
+    near = _near_sources(circles, highlights, reflections, spheres, warnings) if len(spheres) > 1 else ()
+    joint = _joint(circles, highlights, reflections, near, camera, table, white, zones, warnings)
+    middle = np.mean([r.point for row in reflections for r in row], axis=0)
+    if joint is not None and near:
+        near = joint.sources(near, middle)
     _judge_spreads(zones, spreads, near, warnings)
     strength = None
     if object_frames is not None:
@@ -184,86 +176,69 @@ def calibrate_lights(
     lights = tuple(
         Light(zone, means[k], 1.0 if strength is None else float(strength.strengths[k])) for k, zone in enumerate(zones)
     )
-    if near and (isinstance(camera, PinholeCamera) or (camera is not None and table is not None)):
+    if joint is not None and joint.powers is not None:
+        lights = _lights_at(white[0].points.mean(axis=0), joint.positions, joint.powers, zones)
+    elif near and (isinstance(camera, PinholeCamera) or (camera is not None and table is not None)):
         centre = np.mean([row[0].centre for row in reflections], axis=0)
         lights = tuple(_with_position(light, near[k], centre, warnings) for k, light in enumerate(lights))
     if len(lights) >= 3:
         warnings.extend(light_geometry(lights).warnings)
     return LightCalibration(
-        lights, tuple(circles), tuple(highlights), directions, np.array(spreads), near, strength, tuple(warnings)
+        lights, tuple(circles), tuple(highlights), directions, np.array(spreads), near, strength, joint, tuple(warnings)
     )
 
 
-def _observe(
-    spheres: Sequence[SphereFrames],
+def _joint(
+    circles: list[Circle],
+    highlights: list[tuple[Highlight, ...]],
+    reflections: list[list[Reflection]],
+    near: tuple[NearSource, ...],
     camera: Camera | None,
     table: Plane | None,
-    saturation: float | None,
-    zones: Sequence[int] | None,
-) -> tuple[list[Circle], list[tuple[Highlight, ...]], list[list[Reflection]]]:
-    """Circles, highlights and light rays of each sphere, in full-frame pixels."""
-    circles, highlights, reflections = [], [], []
-    for number, sphere in enumerate(spheres, start=1):
-        circle = sphere.circle or _outline(sphere.frames, number)
-        level = saturation if sphere.saturation is None else sphere.saturation
-        found = _highlights(sphere.frames, circle, level, number, zones)
-        circle = circle.shifted(*sphere.offset)
-        row = tuple(h.shifted(*sphere.offset) for h in found)
-        circles.append(circle)
-        highlights.append(row)
-        reflections.append(
-            [reflect_highlight(circle, h, camera, diameter_mm=sphere.diameter_mm, table=table) for h in row]
-        )
-    return circles, highlights, reflections
+    white: Sequence[PlaneSamples],
+    zones: Sequence[int],
+    warnings: list[str],
+) -> JointLights | None:
+    """The fit of all that is known in mm; None where that does not tell distances."""
+    if camera is None or reflections[0][0].unit != "mm":
+        if white:
+            warnings.append(
+                "the white planes tell no positions: the camera or the diameter of the spheres is not known"
+            )
+        return None
+    if not white and not (near and all(source.determined for source in near)):
+        return None
+    seen = [
+        sphere_rays(circle, row, camera, found[0].centre, found[0].radius, table)
+        for circle, row, found in zip(circles, highlights, reflections, strict=True)
+    ]
+    if near and all(source.determined for source in near):
+        start = np.array([source.position for source in near])
+    else:
+        rays = np.array([[r.direction for r in row] for row in reflections]).mean(axis=0)
+        start = start_positions(np.mean([r.point for row in reflections for r in row], axis=0), rays, white)
+    joint = fit_joint_lights(seen, white, start, zones)
+    warnings += joint.warnings
+    return joint
 
 
-def _iterate(frames: Frames, what: str) -> Iterator[NDArray[Any]]:
-    """Frames from the first on; refuses a generator, which would be empty the second time."""
-    if isinstance(frames, Iterator):
-        raise InputError(
-            f"{what} are a generator, which can be read only once; give a sequence or a function that returns one"
-        )
-    yield from frames() if callable(frames) else frames
-
-
-def _outline(frames: Frames, number: int) -> Circle:
-    """Outline of a sphere in the mean of its frames."""
-    total: FloatArray | None = None
-    for frame in _iterate(frames, f"frames of sphere {number}"):
-        grey = check_array(f"frame of sphere {number}", frame, ndim=2)
-        if total is None:
-            total = np.zeros(grey.shape)
-        check_same_shape(f"frames of sphere {number}", [total, grey])
-        total += grey
-    if total is None:
-        raise InputError(f"sphere {number} has no frames; one a zone is needed")
-    try:
-        return find_sphere(total)
-    except CalibrationError as error:
-        raise _named(error, f"sphere {number}") from error
-
-
-def _highlights(
-    frames: Frames, circle: Circle, saturation: float | None, number: int, zones: Sequence[int] | None
-) -> list[Highlight]:
-    found: list[Highlight] = []
-    for frame in _iterate(frames, f"frames of sphere {number}"):
-        try:
-            found.append(find_highlight(frame, circle, saturation))
-        except CalibrationError as error:
-            zone = zones[len(found)] if zones is not None and len(found) < len(zones) else len(found) + 1
-            raise _named(error, f"sphere {number}, zone {zone}") from error
-    if not found:
-        raise InputError(f"sphere {number} has no frames; one a zone is needed")
-    return found
-
-
-def _named(error: CalibrationError, where: str) -> CalibrationError:
-    return CalibrationError(f"{where}: {error.message}", hint=error.hint, code=error.code)
+def _lights_at(
+    reference: FloatArray, positions: FloatArray, powers: FloatArray, zones: Sequence[int]
+) -> tuple[Light, ...]:
+    """Near lights whose strengths, of mean 1, hold at a point (3,) in mm."""
+    strengths = powers / np.sum((positions - reference) ** 2, axis=1)
+    strengths = strengths / strengths.mean()
+    return tuple(
+        Light.near(zone, p, reference, float(s)) for zone, p, s in zip(zones, positions, strengths, strict=True)
+    )
 
 
 def _near_sources(
-    reflections: list[list[Reflection]], spheres: Sequence[SphereFrames], warnings: list[str]
+    circles: list[Circle],
+    highlights: list[tuple[Highlight, ...]],
+    reflections: list[list[Reflection]],
+    spheres: Sequence[SphereFrames],
+    warnings: list[str],
 ) -> tuple[NearSource, ...]:
     """Position of each light; lengths in mm where the reflections have them, else in radii of the (equal) spheres."""
     scale, unit = 1.0, "mm"
@@ -277,7 +252,13 @@ def _near_sources(
     near: list[NearSource] = []
     for k in range(len(reflections[0])):
         points = np.array([row[k].point for row in reflections]) * scale
-        near.append(fit_near_source(points, np.array([row[k].direction for row in reflections]), unit))
+        rays = np.array([row[k].direction for row in reflections])
+        # the mirror doubles the angle by which a normal turns, and a normal turns by px / (r·cos θ); n·v = cos of half l·v
+        sigma_px = [
+            np.hypot(row[k].sigma_px, max(c.residual_px / 10, 0.05)) for row, c in zip(highlights, circles, strict=True)
+        ]
+        radius_px = np.array([c.radius for c in circles]) * np.sqrt(np.maximum(0.5 * (1.0 + rays[:, 2]), 0.05))
+        near.append(fit_near_source(points, rays, unit, sigma_deg=np.degrees(2.0 * np.array(sigma_px) / radius_px)))
     return tuple(near)
 
 
@@ -326,7 +307,7 @@ def object_strengths(
     :func:`estimate_strengths`.
     """
     rows: list[NDArray[Any]] = []
-    for frame in _iterate(frames, "images of the part"):
+    for frame in iterate(frames, "images of the part"):
         grey = check_array("image of the part", frame, ndim=2, finite=True)
         # odd, so that every photosite of a Bayer cell is met
         stride = max(1, round(float(np.sqrt(grey.size / _OBJECT_PIXELS)))) | 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,6 +40,8 @@ class NearSource:
         Root mean square angle between each ray and the fitted direction at its start.
     ray_angle_deg : float
         Largest angle between two rays.
+    covariance : (3, 3) float64
+        Of the position, in ``unit``²; infinite when the rays do not converge.
     """
 
     position: FloatArray
@@ -50,6 +52,21 @@ class NearSource:
     residual: float
     residual_deg: float
     ray_angle_deg: float
+    covariance: FloatArray
+
+    def moved(self, position: FloatArray, covariance: FloatArray, middle: FloatArray) -> NearSource:
+        """The same light at a position (3,) known with ``covariance`` (3, 3) by other means, seen from ``middle`` (3,)."""
+        away = position - middle
+        distance = float(np.linalg.norm(away))
+        sigma = float(np.sqrt(away @ covariance @ away)) / distance
+        return replace(
+            self,
+            position=position,
+            distance=distance,
+            distance_sigma=sigma,
+            significance=distance / sigma,
+            covariance=covariance,
+        )
 
     @property
     def determined(self) -> bool:
@@ -64,7 +81,9 @@ def angles_deg(a: FloatArray, b: FloatArray) -> FloatArray:
     )
 
 
-def fit_near_source(points: ArrayLike, directions: ArrayLike, unit: str = "mm") -> NearSource:
+def fit_near_source(
+    points: ArrayLike, directions: ArrayLike, unit: str = "mm", *, sigma_deg: ArrayLike | None = None
+) -> NearSource:
     """Fit a point source to rays; never fails for lack of convergence (see :attr:`NearSource.determined`).
 
     The unknowns are the direction d from the mean M of the ray starts and the inverse distance ρ (Civera, Davison &
@@ -77,6 +96,8 @@ def fit_near_source(points: ArrayLike, directions: ArrayLike, unit: str = "mm") 
         Starts X of the rays (on the spheres), camera frame, in ``unit``.
     directions : (S, 3) array
         Unit directions towards the light, *viewer* frame.
+    sigma_deg : (S,) array, optional
+        Standard deviations of the directions. Default: ``DIRECTION_SIGMA_DEG``, or what the residuals tell if that is more.
 
     Raises
     ------
@@ -99,17 +120,33 @@ def fit_near_source(points: ArrayLike, directions: ArrayLike, unit: str = "mm") 
         out = d / np.linalg.norm(d) + p[2] * offset
         return np.asarray(out / np.linalg.norm(out, axis=1, keepdims=True))
 
-    fit = least_squares(lambda p: (towards(p) - rays).ravel(), np.zeros(3), method="lm", xtol=1e-15, ftol=1e-15)
-    residual_deg = float(np.sqrt(np.mean(angles_deg(towards(fit.x), rays) ** 2)))
-    sigma = np.radians(max(DIRECTION_SIGMA_DEG, residual_deg * np.sqrt(2 * len(x) / (2 * len(x) - 3))))
-    inverse, inverse_sigma = float(fit.x[2]), float(sigma * np.sqrt(np.linalg.pinv(fit.jac.T @ fit.jac)[2, 2]))
+    given = np.full(len(x), DIRECTION_SIGMA_DEG) if sigma_deg is None else sigma_deg
+    assumed = check_array("sigmas of the directions", given, shape=(len(x),), finite=True).astype(np.float64)
+    typical = float(assumed.mean())
+    weight = typical / assumed
+    fit = least_squares(
+        lambda p: (weight[:, None] * (towards(p) - rays)).ravel(), np.zeros(3), method="lm", xtol=1e-15, ftol=1e-15
+    )
+    off_deg = angles_deg(towards(fit.x), rays)
+    residual_deg = float(np.sqrt(np.mean(off_deg**2)))
+    free = 2 * len(x) / (2 * len(x) - 3)
+    sigma = np.radians(max(typical, float(np.sqrt(free * np.mean((weight * off_deg) ** 2)))))
+    spread = sigma**2 * np.linalg.pinv(fit.jac.T @ fit.jac)
+    inverse, inverse_sigma = float(fit.x[2]), float(np.sqrt(spread[2, 2]))
     ray_angle = float(angles_deg(viewer[:, None], viewer[None, :]).max())
     if inverse <= 0.0:
         nowhere = np.full(3, np.nan)
-        return NearSource(nowhere, unit, np.inf, np.inf, inverse / inverse_sigma, np.nan, residual_deg, ray_angle)
+        endless = np.full((3, 3), np.inf)
+        return NearSource(
+            nowhere, unit, np.inf, np.inf, inverse / inverse_sigma, np.nan, residual_deg, ray_angle, endless
+        )
     distance = baseline / inverse
     d = mean + fit.x[:2] @ across
-    position = middle + distance * d / np.linalg.norm(d)
+    length = float(np.linalg.norm(d))
+    position = middle + distance * d / length
+    by_parameter = np.column_stack(
+        [distance / length * (np.eye(3) - np.outer(d, d) / length**2) @ across.T, -distance / inverse * d / length]
+    )
     to_source = position - x
     off = np.linalg.norm(to_source - np.einsum("si,si->s", to_source, rays)[:, None] * rays, axis=1)
     return NearSource(
@@ -121,6 +158,7 @@ def fit_near_source(points: ArrayLike, directions: ArrayLike, unit: str = "mm") 
         float(np.sqrt(np.mean(off**2))),
         residual_deg,
         ray_angle,
+        by_parameter @ spread @ by_parameter.T,
     )
 
 

@@ -21,6 +21,7 @@ _RIM_BAND = 0.012  # of the radius: edges this near to the circle are its rim (p
 _LEVELS = (640, 1280, 2560)
 _PAIRS = 400_000
 _CANDIDATES = 40
+_REACH = np.arange(1.04, 1.62, 0.04)  # a ball on a table mirrors the table's edge at 0.62 of its radius or further out
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def _find_at(
         best = _best_circle(edges, limits, rng)
         if best is None:
             break
-        u, v, r = best
+        u, v, r = _outermost(edges, best, limits)
         distance = np.hypot(edges.uv[:, 0] - u, edges.uv[:, 1] - v)
         edges = edges.where(distance > 1.1 * r)  # also drops what is reflected inside
         circle = _refine(grey, ((u + 0.5) * scale - 0.5, (v + 0.5) * scale - 0.5, r * scale), 2.0 * scale, rng)
@@ -189,6 +190,27 @@ def _best_circle(
         score = excess * np.sqrt(circle[2])
         if support >= MIN_SUPPORT and excess >= 0.5 * MIN_SUPPORT and score > best_score:
             best, best_score = circle, score
+    return best
+
+
+def _outermost(
+    edges: _Edges, inner: tuple[float, float, float], limits: tuple[float, float]
+) -> tuple[float, float, float]:
+    """The largest circle about the same centre whose rim shows; the given one where none does.
+
+    A ball that lies on a table mirrors it in a ring along its rim and the room inside: the border between both is a
+    circle too, at about 0.72 of the radius, and often far sharper than the outline. So the strongest is not always it.
+    """
+    best = inner
+    for factor in _REACH:
+        circle = _fit_edges(edges, np.array([inner[0], inner[1], inner[2] * factor]))
+        if circle is None or not best[2] * 1.01 < circle[2] <= min(limits[1], _REACH[-1] * inner[2]):
+            continue
+        aside = np.hypot(circle[0] - inner[0], circle[1] - inner[1])
+        support = _support(edges, circle)
+        chance = float(np.mean([_support(edges, (circle[0], circle[1], circle[2] * f)) for f in (1.07, 1.14)]))
+        if aside < 0.08 * circle[2] and support >= 1.5 * MIN_SUPPORT and support - chance >= MIN_SUPPORT:
+            best = circle
     return best
 
 

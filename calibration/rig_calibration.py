@@ -226,7 +226,7 @@ class RigCalibration:
             },
             "dark": self.dark and {"exposure_us": self.dark.exposure_us},
             "map_format": self.map_format and _entry(self.map_format),
-            "projectors": [projector.direction for projector in self.projectors],
+            "projectors": [_projector_summary(p, self.camera, self.table_plane) for p in self.projectors],
             "quality": self.quality,
             "warnings": warnings,
         }
@@ -378,6 +378,19 @@ def _camera_summary(camera: Camera | None) -> dict[str, Any] | None:
         return None
     kind = "pinhole" if isinstance(camera, PinholeCamera) else "affine"
     return {"type": kind, "width": camera.width, "height": camera.height}
+
+
+def _projector_summary(projector: Projector, camera: Camera | None, table: Plane | None) -> dict[str, Any]:
+    """Where a projector stands, seen from the table's point in the middle of the image; None where that is not known."""
+    distance = angle = None
+    if camera is not None and table is not None:
+        origin, ray = camera.rays([(camera.width - 1) / 2, (camera.height - 1) / 2])
+        towards = projector.centre_mm - table.intersect(origin, ray)
+        length = float(np.linalg.norm(towards))
+        if np.isfinite(length) and length > 0:
+            sine = float(np.linalg.norm(np.cross(towards, ray)))
+            distance, angle = round(length, 2), round(float(np.degrees(np.arctan2(sine, -towards @ ray))), 2)
+    return {"direction": projector.direction, "distance_mm": distance, "angle_deg": angle}
 
 
 def _time(text: str) -> datetime:

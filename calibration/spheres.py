@@ -1,4 +1,4 @@
-"""Mirror (chrome) spheres: the highlight of a light on them, and the mirror law.
+"""Mirror (chrome) spheres: where they lie, and the mirror law that turns the highlight of a light into its ray.
 
 A mirror sphere shows every light as one highlight. Where the viewing ray meets the sphere, the normal is known from
 the outline (:mod:`rakelight.calibration.outlines`), and the direction of the light follows from the mirror law
@@ -7,66 +7,39 @@ the outline (:mod:`rakelight.calibration.outlines`), and the direction of the li
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rakelight.arrays import check_array
+from rakelight.calibration.highlights import MAX_RIM_FRACTION, Highlight, find_highlight
 from rakelight.calibration.outlines import MIN_SUPPORT, Circle, find_sphere, find_spheres
 from rakelight.errors import CalibrationError, InputError
-from rakelight.reconstruction.levels import SATURATION
 from rakelight.reconstruction.models import VIEWER, Camera, Plane
 
 __all__ = [
     "MAX_RIM_FRACTION",
+    "MAX_SIZE_ERROR",
     "MIN_SUPPORT",
     "Circle",
     "Highlight",
     "Reflection",
     "find_highlight",
+    "find_known_spheres",
     "find_sphere",
     "find_spheres",
+    "mirrored",
     "reflect_highlight",
+    "share_outside",
     "sphere_light_direction",
     "sphere_position",
 ]
 
 FloatArray = NDArray[np.float64]
 
-MAX_RIM_FRACTION = 0.95
-"""Highlights further out than this fraction of the radius are refused: there the normal hangs on every pixel."""
-_OVEREXPOSED_FRACTION = 0.25  # of the disc
-_RIVAL_FRACTION = 0.5  # of the area of the largest blob
-
-
-@dataclass(frozen=True)
-class Highlight:
-    """Image of a light on a mirror sphere.
-
-    Attributes
-    ----------
-    u, v : float
-        Centre in pixels.
-    area_px : int
-        Pixels of the blob.
-    saturated : bool
-        Whether the blob is saturated; else it is the brightest blob, weighted by intensity.
-    warning : str
-        What makes the highlight doubtful; empty when nothing does.
-    """
-
-    u: float
-    v: float
-    area_px: int
-    saturated: bool
-    warning: str = ""
-
-    def shifted(self, du: float, dv: float) -> Highlight:
-        """The same highlight in an image whose origin lies at (-du, -dv)."""
-        return replace(self, u=self.u + du, v=self.v + dv)
+MAX_SIZE_ERROR = 0.02
+"""By which the radius of an outline may differ from what diameter, table and camera demand."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,107 +68,31 @@ class Reflection:
     unit: str
 
 
-def find_highlight(image: NDArray[Any], circle: Circle, saturation: float | None = None) -> Highlight:
-    """Centre of the largest saturated blob (or, with none saturated, of the brightest) within a sphere's outline.
+def find_known_spheres(
+    image: NDArray[Any], count: int, camera: Camera | None, table: Plane | None, diameter_mm: float | None
+) -> tuple[Circle, ...]:
+    """As :func:`find_spheres`; camera, table and diameter, where all are known, say how large to look for.
 
-    The blob is first opened by a disc of half its inner radius: that cuts off the thin streaks that scratches and the
-    iris draw through a highlight, which would pull the centroid.
-
-    Parameters
-    ----------
-    image : (H, W) uint8, uint16 or float
-        One light on. 12 bits in a uint16 need ``saturation``.
-    circle : Circle
-        Outline of the sphere in the same image.
-    saturation : float, optional
-        DN from which a pixel counts as saturated. Default: 98 % of the range of the integer dtype.
-
-    Raises
-    ------
-    CalibrationError
-        ``calibration.highlight_missing`` (nothing stands out), ``calibration.overexposed`` (a quarter of the disc or
-        more is saturated), ``calibration.highlight_on_rim`` (beyond ``MAX_RIM_FRACTION`` of the radius).
-    InputError
-        Not a 2-D image, circle outside it, no ``saturation`` for a float image.
+    What is found only elsewhere is given back too, so that :func:`sphere_position` can say what contradicts what.
     """
-    grey = check_array("sphere image", image, ndim=2, finite=True)
-    if saturation is None:
-        if not np.issubdtype(grey.dtype, np.integer):
-            raise InputError(f"saturation is not given for an image of dtype {grey.dtype.name}; give it in DN")
-        saturation = SATURATION * np.iinfo(grey.dtype).max  # JPEG leaves a saturated blob at 250 to 255
-    crop, inside, (left, top) = _disc(grey, circle)
-    blobs = inside & (crop >= saturation)
-    share = float(blobs.sum() / inside.sum())
-    if share > _OVEREXPOSED_FRACTION:
-        raise CalibrationError(
-            f"{share:.0%} of the sphere is saturated (at or above {saturation:g} DN); at most "
-            f"{_OVEREXPOSED_FRACTION:.0%} is allowed",
-            hint="shorten the exposure until only the highlight is saturated",
-            code="calibration.overexposed",
-        )
-    saturated = int(blobs.sum()) >= 4
-    if not saturated:
-        blobs = inside & (crop >= _peak_threshold(crop, inside, saturation))
-    core, area, rival = _largest_blob(blobs)
-    v, u = np.nonzero(core)
-    weight = np.ones(len(u)) if saturated else crop[core].astype(np.float64) - float(crop[blobs].min()) + 1.0
-    u_mean, v_mean = float(np.average(u, weights=weight)) + left, float(np.average(v, weights=weight)) + top
-    fraction = float(np.hypot(u_mean - circle.u, v_mean - circle.v)) / circle.radius
-    if fraction > MAX_RIM_FRACTION:
-        raise CalibrationError(
-            f"the highlight lies at {fraction:.3f} of the sphere's radius; at most {MAX_RIM_FRACTION} is allowed",
-            hint="raise the light, or check that the blob is the light and not a reflection of the background",
-            code="calibration.highlight_on_rim",
-        )
-    warning = ""
-    if rival > _RIVAL_FRACTION * area:
-        warning = f"a second highlight of {rival} px stands beside the one of {area} px; cover shiny things and lamps"
-    return Highlight(u_mean, v_mean, area, saturated, warning)
+    if camera is None or table is None or diameter_mm is None:
+        return find_spheres(image, count)
+    corners = np.array([[0.0, 0.0], [camera.width, 0.0], [0.0, camera.height], [camera.width, camera.height]])
+    on_table = table.intersect(*camera.rays(np.vstack([corners, corners.mean(axis=0)])))
+    middles = on_table + 0.5 * diameter_mm * table.normal
+    side = 0.5 * diameter_mm * np.eye(3)[np.argmin(np.abs(table.normal))]
+    radii = np.linalg.norm(camera.project(middles + side) - camera.project(middles), axis=1)
+    try:
+        return find_spheres(image, count, radius_px=(0.9 * float(radii.min()), 1.1 * float(radii.max())))
+    except CalibrationError:
+        return find_spheres(image, count)
 
 
-def _disc(grey: NDArray[Any], circle: Circle) -> tuple[NDArray[Any], NDArray[np.bool_], tuple[int, int]]:
-    """The part of the image about the circle, the mask of its disc, and the offset of the part."""
-    height, width = grey.shape
-    left, top = max(0, int(circle.u - circle.radius)), max(0, int(circle.v - circle.radius))
-    right, bottom = int(min(width, circle.u + circle.radius + 2)), int(min(height, circle.v + circle.radius + 2))
-    if right - left < 3 or bottom - top < 3:
-        raise InputError(
-            f"circle at ({circle.u:.1f}, {circle.v:.1f}) px with radius {circle.radius:.1f} px does not lie in the "
-            f"image of {width}×{height} px"
-        )
-    v, u = np.mgrid[top:bottom, left:right]
-    inside = np.hypot(u - circle.u, v - circle.v) <= circle.radius
-    return grey[top:bottom, left:right], inside, (left, top)
-
-
-def _peak_threshold(crop: NDArray[Any], inside: NDArray[np.bool_], saturation: float) -> float:
-    """Half way up the brightest spot; raises when no spot stands out of the disc."""
-    smooth = cv2.GaussianBlur(crop.astype(np.float32), (0, 0), 1.0)
-    values = smooth[inside]
-    base, peak = float(np.median(values)), float(values.max())
-    noise = 1.4826 * float(np.median(np.abs(values - base)))
-    least = max(0.05 * saturation, 8.0 * noise)
-    if peak - base < least:
-        raise CalibrationError(
-            f"no highlight on the sphere: its brightest spot is {peak - base:.1f} DN above its median of {base:.1f}; "
-            f"at least {least:.1f} DN are needed",
-            hint="check that the light is on and that the sphere sees it; lengthen the exposure",
-            code="calibration.highlight_missing",
-        )
-    return base + 0.5 * (peak - base)
-
-
-def _largest_blob(blobs: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int, int]:
-    """Core of the largest blob, freed of streaks, its area, and the area of the second blob (0 when there is none)."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(blobs.astype(np.uint8), connectivity=8)
-    areas = stats[1:, cv2.CC_STAT_AREA]
-    order = np.argsort(-areas, kind="stable")
-    blob = np.pad((labels == 1 + order[0]).astype(np.uint8), 1)
-    half = int(0.5 * cv2.distanceTransform(blob, cv2.DIST_L2, 5).max())
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * half + 1, 2 * half + 1))
-    core = cv2.morphologyEx(blob, cv2.MORPH_OPEN, disc) if half else blob
-    rival = int(areas[order[1]]) if len(areas) > 1 else 0
-    return core[1:-1, 1:-1].astype(bool), int(areas[order[0]]), rival
+def share_outside(circle: Circle, shape: tuple[int, ...]) -> float:
+    """Share of a circle that lies outside an image (H, W)."""
+    angle = np.linspace(0.0, 2.0 * np.pi, 360, endpoint=False)
+    u, v = circle.u + circle.radius * np.cos(angle), circle.v + circle.radius * np.sin(angle)
+    return float(np.mean((u < 0) | (v < 0) | (u > shape[1] - 1) | (v > shape[0] - 1)))
 
 
 def sphere_position(
@@ -208,6 +105,9 @@ def sphere_position(
     carries its measured ``rim``; a circle given by hand only approximates the outline, which is an ellipse with axes in
     the ratio cos θ : 1 at θ off the axis (1.5 % at 10°).
 
+    With ``diameter_mm`` and ``table`` the depth is the table's, on which the sphere lies: far surer than the radius in
+    the image, which must agree with it (``calibration.sphere_size``).
+
     Telecentric: the centre at right angles to the rays is exact; its depth is taken from the ``table`` on which the
     sphere lies or, without one, is that of the camera's origin.
 
@@ -219,7 +119,8 @@ def sphere_position(
     Raises
     ------
     CalibrationError
-        ``calibration.sphere_outline``: the rays of the outline form no cone.
+        ``calibration.sphere_outline``: the rays of the outline form no cone; ``calibration.sphere_size``: outline,
+        diameter and table contradict each other by more than ``MAX_SIZE_ERROR``.
     """
     points = circle.outline()
     origins, rays = camera.rays(points)
@@ -243,7 +144,30 @@ def sphere_position(
         weight = 1.0 / (1.0 + (error_px / band) ** 2)  # Cauchy, narrowing: reflections near the rim drop out
         band = max(0.7, 0.6 * band)
     radius, unit = (diameter_mm / 2.0, "mm") if diameter_mm is not None else (1.0, "radius")
-    return origins[0] + w / length * (radius / np.sin(half_angle)), radius, unit
+    centre = origins[0] + w / length * (radius / np.sin(half_angle))
+    if diameter_mm is not None and table is not None:
+        on_table = _lying(table, np.asarray(w / length), radius)
+        _check_size(circle, float(np.linalg.norm(on_table) / np.linalg.norm(centre)), diameter_mm)
+        centre = on_table
+    return centre, radius, unit
+
+
+def _lying(table: Plane, axis: FloatArray, radius: float) -> FloatArray:
+    """Centre of a sphere on the table, along a viewing ray through the camera's centre."""
+    return np.asarray(axis * ((table.offset_mm + radius) / float(table.normal @ axis)))
+
+
+def _check_size(circle: Circle, ratio: float, diameter_mm: float) -> None:
+    """``ratio``: radius that the image shows to the one that diameter and table demand."""
+    if abs(ratio - 1.0) > max(MAX_SIZE_ERROR, 2.0 / circle.radius):
+        raise CalibrationError(
+            f"the outline at ({circle.u:.1f}, {circle.v:.1f}) px has a radius of {circle.radius:.1f} px; a ball of "
+            f"{diameter_mm:g} mm on the table shows {circle.radius / ratio:.1f} px ({ratio - 1.0:+.1%}; allowed: "
+            f"±{MAX_SIZE_ERROR:.0%})",
+            hint="check the declared diameter (the image says "
+            f"{diameter_mm * ratio:.2f} mm), the outline (a mirrored table makes a ring at 0.7 of the radius) and the table",
+            code="calibration.sphere_size",
+        )
 
 
 def _telecentric_position(
@@ -255,7 +179,10 @@ def _telecentric_position(
     centre, ray = origins[0], rays[0]
     across = origins[1:] - centre
     across = across - (across @ ray)[:, None] * ray
-    radius = diameter_mm / 2.0 if diameter_mm is not None else float(np.linalg.norm(across, axis=1).mean())
+    seen = float(np.linalg.norm(across, axis=1).mean())
+    radius = diameter_mm / 2.0 if diameter_mm is not None else seen
+    if diameter_mm is not None:
+        _check_size(circle, seen / radius, diameter_mm)
     if table is not None:
         centre = centre + ray * (float(radius - table.height_mm(centre)) / float(table.normal @ ray))
     return centre, radius, "mm"
@@ -304,10 +231,21 @@ def reflect_highlight(
             hint="check that circle and highlight are in the same (full-frame) pixels",
             code="calibration.highlight_on_rim",
         )
-    point = origin + (along - np.sqrt(radius * radius - gap * gap)) * ray
+    point, direction = mirrored(np.asarray(origin), np.asarray(ray), centre, radius)
+    return Reflection(point, direction * VIEWER, centre, radius, unit)
+
+
+def mirrored(origin: FloatArray, ray: FloatArray, centre: FloatArray, radius: float) -> tuple[FloatArray, FloatArray]:
+    """Where viewing rays (..., 3) meet a sphere, and the unit directions in which it mirrors them, camera frame.
+
+    Rays that pass it are taken as touching.
+    """
+    along = np.sum((centre - origin) * ray, axis=-1, keepdims=True)
+    off = origin + along * ray - centre
+    point = origin + (along - np.sqrt(np.maximum(radius**2 - np.sum(off * off, axis=-1, keepdims=True), 0.0))) * ray
     normal = (point - centre) / radius
-    direction = ray - 2.0 * float(normal @ ray) * normal
-    return Reflection(point, direction / np.linalg.norm(direction) * VIEWER, centre, radius, unit)
+    direction = ray - 2.0 * np.sum(normal * ray, axis=-1, keepdims=True) * normal
+    return point, direction / np.linalg.norm(direction, axis=-1, keepdims=True)
 
 
 def sphere_light_direction(

@@ -2,7 +2,8 @@
 
 The table is a plane, from the calibration or fitted by :func:`fit_table`; heights above it come from the merged depths with
 :meth:`Plane.height_mm`. The mask is the silhouette of the part: pixels above the table, small gaps closed, its largest
-piece (and pieces that are not much smaller: a part that a shadowed groove cuts in two), holes filled, dirt dropped.
+piece (and pieces that are not much smaller: a part that a shadowed groove cuts in two), holes filled but for windows through
+which the table is seen, dirt dropped.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ __all__ = ["DEFAULT_LIMIT_PITCHES", "fit_table", "part_mask"]
 # a fraction of that, and edges of print, dust and the calibration's rest stay below one such shift; 5 pitches are three of them.
 DEFAULT_LIMIT_PITCHES = 5.0
 
+_WINDOW_PX = 50  # smaller holes are gross errors, or too small to tell
+
 _POINTS, _TRIAL_POINTS = 200_000, 10_000  # for the final fit, and for each trial
 _TRIALS = 300
 _LEAST_SHARE = 0.05  # of the points: a smaller plane is no table
@@ -36,6 +39,7 @@ def part_mask(
     limit_pitches: float = DEFAULT_LIMIT_PITCHES,
     closing_px: int = 2,
     least_share: float = 0.1,
+    least_window: float = 0.25,
 ) -> NDArray[np.bool_]:
     """(H, W) mask of the part; all False where nothing stands out.
 
@@ -51,6 +55,10 @@ def part_mask(
         Radius in px of the gaps that are closed (0 = none).
     least_share : float
         Pieces of at least this share of the largest stay (above 0; 1 = the largest alone).
+    least_window : float
+        A hole of 50 px or more is a window, not part, if at least this share of it was measured at the table's level (2 = none
+        is). The rest of it lies in the shadow of the walls. A hole in which no light reaches the table cannot be told from a
+        blind one, and counts as part.
 
     Raises
     ------
@@ -63,6 +71,7 @@ def part_mask(
         ("limit_pitches", limit_pitches, 0, 1e6),
         ("closing_px", closing_px, 0, 100),
         ("least_share", least_share, 1e-9, 1),
+        ("least_window", least_window, 0, 2),
     ):
         if not low <= value <= top:
             raise InputError(f"part mask: {name} is {value}; allowed: {low:g} to {top:g}", code="part_mask.setting")
@@ -72,7 +81,8 @@ def part_mask(
         size = 2 * int(closing_px) + 1
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
         above = cv2.morphologyEx(above, cv2.MORPH_CLOSE, disc)
-    return _fill_holes(_large_pieces(above, least_share))
+    table = height <= limit  # NaN is not
+    return _fill_holes(_large_pieces(above, least_share), table, least_window)
 
 
 def _large_pieces(mask: NDArray[np.uint8], least_share: float) -> NDArray[np.uint8]:
@@ -84,13 +94,17 @@ def _large_pieces(mask: NDArray[np.uint8], least_share: float) -> NDArray[np.uin
     return np.asarray(keep.astype(np.uint8)[labels])
 
 
-def _fill_holes(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Background that no path of 4-connected pixels links to the image's edge becomes part."""
+def _fill_holes(mask: NDArray[np.uint8], table: NDArray[np.bool_], least_window: float) -> NDArray[np.bool_]:
+    """Background that no path of 4-connected pixels links to the image's edge becomes part, unless it shows the table."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(1 - mask, connectivity=4, ltype=cv2.CV_32S)
     rows, columns = mask.shape
     left, top = stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP]
     right, bottom = left + stats[:, cv2.CC_STAT_WIDTH], top + stats[:, cv2.CC_STAT_HEIGHT]
     inside = (left > 0) & (top > 0) & (right < columns) & (bottom < rows)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    for hole in np.flatnonzero(inside & (areas >= _WINDOW_PX)):
+        box = np.s_[top[hole] : bottom[hole], left[hole] : right[hole]]
+        inside[hole] = table[box][labels[box] == hole].mean() < least_window
     inside[0] = True  # the part itself
     return np.asarray(inside[labels])
 

@@ -146,6 +146,15 @@ def pixel_format_name(raw: Any) -> str:
     return str(dict_by_ints.get(code, f"0x{code:08X}"))
 
 
+def timestamp_ns(raw: Any) -> int | None:
+    """The device's clock of a buffer in ns: as it is told, or from ticks and their frequency; None where neither is known."""
+    if stamp := optional(lambda: int(raw.timestamp_ns), 0):
+        return int(stamp)
+    ticks = optional(lambda: int(raw.timestamp), 0)
+    ticks_per_s = optional(lambda: int(raw.parent.parent.timestamp_frequency), 0)
+    return ticks * 1_000_000_000 // ticks_per_s if ticks and ticks_per_s else None
+
+
 def optional(read: Callable[[], T], otherwise: Any) -> Any:
     """What ``read`` gives, or ``otherwise`` where the device does not offer it."""
     from genicam import genapi, gentl

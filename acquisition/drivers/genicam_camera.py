@@ -17,6 +17,8 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from rakelight.acquisition.drivers.genicam_binding import (
     pixel_format_name,
     range_of,
     taken,
+    timestamp_ns,
     told,
     usable,
 )
@@ -118,6 +121,7 @@ class GenICamCamera:
                 code="camera.feature",
             )
         with self._translated("configure the camera"):
+            self._undo_others()
             self._set_symbol("PixelFormat", settings.pixel_format)
             for axis in ("X", "Y"):  # first to the corner, so that any size fits
                 if self._has(f"Offset{axis}"):
@@ -144,6 +148,13 @@ class GenICamCamera:
             )
         return self._settings
 
+    def _undo_others(self) -> None:
+        """What a viewer may have left in the camera and would spoil captures: one frame a start, exposure by a pulse's width,
+        values that are no longer linear."""
+        for name, value in (("AcquisitionMode", "Continuous"), ("ExposureMode", "Timed"), ("GammaEnable", False)):
+            if self._has(name):
+                optional(partial(setattr, getattr(self._nodes, name), "value", value), None)
+
     def _link_limit(self) -> float | None:
         """Bytes a second that the device keeps to, where it says so (SFNC: DeviceLinkThroughputLimit)."""
         if not self._has("DeviceLinkThroughputLimit") or str(self._get("DeviceLinkThroughputLimitMode", "On")) != "On":
@@ -153,7 +164,9 @@ class GenICamCamera:
     def set_exposure(self, exposure_us: float) -> float:
         """Change the exposure alone; returns the actual one."""
         with self._translated("set the exposure"):
-            return self._set_exposure(exposure_us)
+            actual_us = self._set_exposure(exposure_us)
+        self._settings = replace(self._settings, exposure_us=actual_us)  # what frames tell where no chunk does
+        return actual_us
 
     def _set_exposure(self, exposure_us: float) -> float:
         if not self._has("ExposureTime"):
@@ -271,7 +284,7 @@ class GenICamCamera:
     def _taken_over(self, raw: Any) -> CameraFrame:
         """A delivered buffer as a frame of our own; the buffer goes back to the producer whatever happens."""
         try:
-            received = time.monotonic_ns()
+            received = time.perf_counter_ns()
             name = pixel_format_name(raw)
             width, height = int(raw.width), int(raw.height)
             data = np.frombuffer(raw.raw_buffer, np.uint8)
@@ -283,12 +296,11 @@ class GenICamCamera:
             if 0 < filled < packed_bytes(name, width, height):
                 data = data[:filled]
             image = unpack(data, name, width, height)
-            stamp = optional(lambda: int(raw.timestamp_ns), None) or optional(lambda: int(raw.timestamp), None) or None
             self._delivered += 1
             return CameraFrame(
                 image,
                 int(raw.frame_id),
-                stamp,
+                timestamp_ns(raw),
                 received,
                 self._chunk("ChunkExposureTime", self._settings.exposure_us),
                 self._chunk("ChunkGain", self._settings.gain_db),

@@ -228,11 +228,13 @@ class BridgeProjector:
             return ProjectorStatus(status.mode, status.direction, status.index, status.displayed)
 
     def dark(self) -> None:
-        """See :class:`PatternProjector`."""
+        """See :class:`PatternProjector`. What the feeding thread met is raised when all is dark."""
         with self._lock:
-            self._trouble = None
+            trouble, self._trouble = self._trouble, None
             self._lit_since_s = None
             self._ask("DRK")
+            if trouble is not None:
+                raise trouble
 
     def close(self) -> None:
         """Dark, then the port and the feeding thread are given back. May be called twice; never raises for the device."""

@@ -2,7 +2,7 @@
 
 ``python -m rakelight.acquisition.simulator.bench sim://knob_cap?seed=3&fault=drop@17`` prints one JSON line, the rig's settings
 as rig.toml would hold them, and serves until its input closes. Options of the URL: ``seed``, ``defect``, ``width``, ``height``,
-``bayer`` (1, 0), ``zones`` (4: how many), ``projector`` (1, 0), ``lights`` (hik, ccs, vst, xor, cst), ``fault``, ``prerendered``
+``bayer`` (1, 0), ``zones`` (4: how many), ``projector`` (1, 0), ``lights`` (hik, cst, ccs, vst, xor), ``fault``, ``prerendered``
 (1: pictures of the same light are made once), ``rise_ms`` and ``latency_ms`` of the lights.
 """
 
@@ -17,10 +17,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from rakelight.acquisition.simulator import light_device
 from rakelight.acquisition.simulator.exposure import Exposures
 from rakelight.acquisition.simulator.gentl.build import cti_path
-from rakelight.acquisition.simulator.light_device import LightBank, LightFaults
+from rakelight.acquisition.simulator.light_device import BAUD as FAMILIES
+from rakelight.acquisition.simulator.light_device import LightFaults, light_device
 from rakelight.acquisition.simulator.memory import available_bytes, check_memory
 from rakelight.acquisition.simulator.projector_device import ProjectorDevice
 from rakelight.acquisition.simulator.rig import reference_rig
@@ -32,14 +32,6 @@ from rakelight.acquisition.simulator.timeline import Timeline
 from rakelight.acquisition.simulator.wire_faults import parse_faults
 from rakelight.errors import InputError, RakelightError
 from rakelight.reconstruction.patterns import Uniform
-
-_FAMILIES: dict[str, tuple[Callable[[LightBank], Any], int, int]] = {  # device, baud, full level
-    "hik": (light_device.LetterDevice, 19200, 255),
-    "ccs": (light_device.CcsDevice, 9600, 255),
-    "vst": (light_device.VstDevice, 38400, 255),
-    "xor": (light_device.XorDevice, 9600, 255),
-}
-
 
 _READERS: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "bool": lambda t: bool(int(t)), "str": str}
 
@@ -80,8 +72,8 @@ def parse_url(url: str) -> BenchOptions:
         except ValueError as error:
             raise _url_error(url, f"has {key}={text!r}, which is no {known[key]}") from error
     options = BenchOptions(**values)
-    if options.lights not in _FAMILIES:
-        raise _url_error(url, f"has lights={options.lights!r}; known: {', '.join(_FAMILIES)}")
+    if options.lights not in FAMILIES:
+        raise _url_error(url, f"has lights={options.lights!r}; known: {', '.join(FAMILIES)}")
     if not 0 <= options.zones <= 4:
         raise _url_error(url, f"has zones={options.zones}; allowed: 0 to 4")
     return options
@@ -161,12 +153,16 @@ class Bench:
                 self.server.trigger(at_ns + 1000, source)
 
     def _lights(self, options: BenchOptions, lamps: LightFaults, faults: Any) -> dict[str, Any]:
-        make, _, full = _FAMILIES[options.lights]
         zones = {zone: zone for zone in range(1, options.zones + 1)}
-        bank = LightBank(
-            zones, self.timeline, full, latency_s=options.latency_ms / 1000, rise_s=options.rise_ms / 1000, faults=lamps
+        device = light_device(
+            options.lights,
+            zones,
+            self.timeline,
+            latency_s=options.latency_ms / 1000,
+            rise_s=options.rise_ms / 1000,
+            faults=lamps,
         )
-        host = SerialHost(make(bank), baud=options.baud, faults=faults.light_line)
+        host = SerialHost(device, baud=options.baud, faults=faults.light_line)
         self._open.callback(host.close)
         return {
             "driver": "serial",

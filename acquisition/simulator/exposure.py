@@ -8,6 +8,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +29,7 @@ FORMATS = {
     0x01100011: ("BayerRG12", ""),
     0x010A0058: ("BayerRG10", "p"),
     0x010C0059: ("BayerRG12", "p"),
+    0x02180014: ("BayerRG8", "RGB"),
 }
 _KEPT_RATES = 12
 _MOVED_PX = 2  # right and down; even, so that every photosite keeps its colour
@@ -99,10 +101,12 @@ class Exposures:
         seed = (self._seed << 32) + self.frames
         raw = self._scene.read_out(electrons, seed, pixel_format=name, gain_db=request.gain_db)
         y, x = request.offset_y, request.offset_x
+        if packing == "RGB":
+            raw = np.asarray(cv2.cvtColor(raw.astype(np.uint8, copy=False), cv2.COLOR_BayerRGGB2RGB))
         raw = np.ascontiguousarray(raw[y : y + request.height, x : x + request.width])
         return (
             packed(raw, int(name.removeprefix("BayerRG").removeprefix("Mono")))
-            if packing
+            if packing == "p"
             else raw.reshape(-1).view(np.uint8)
         )
 

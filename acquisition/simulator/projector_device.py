@@ -120,7 +120,7 @@ class ProjectorDevice:
         """Dark, and its thread ended. May be called twice."""
         with self._changed:
             if not self._closed:
-                self._now_ns = time.monotonic_ns()
+                self._now_ns = time.perf_counter_ns()
                 self._darken()
             self._closed = True
             self._changed.notify_all()
@@ -137,7 +137,7 @@ class ProjectorDevice:
             while held != len(self._buffer):
                 held = len(self._buffer)
                 if (line := self.take(self._buffer)) is not None:
-                    replies.append(self.answer(line, time.monotonic_ns()))
+                    replies.append(self.answer(line, time.perf_counter_ns()))
             return b"".join(replies)
 
     # The four methods of a device behind a simulated serial line (serial_host.WireDevice).
@@ -368,7 +368,7 @@ class ProjectorDevice:
                 if self._closed:
                     return
                 due_ns = self._due_ns()
-                late_ns = None if due_ns is None else time.monotonic_ns() - due_ns
+                late_ns = None if due_ns is None else time.perf_counter_ns() - due_ns
                 if due_ns is None or late_ns is None or late_ns < 0:
                     self._changed.wait(None if late_ns is None else -late_ns / 1e9)
                     continue
@@ -388,7 +388,7 @@ class ProjectorDevice:
 
     def _starve(self) -> None:
         """What the watchdog does."""
-        self._now_ns = time.monotonic_ns()
+        self._now_ns = time.perf_counter_ns()
         self._darken()
         self._state.register |= 0x02
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import mmap
 import os
 import socket
@@ -125,8 +126,11 @@ class SceneServer:
                 return  # closed
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._connection = connection
-            with connection, contextlib.suppress(OSError, EOFError):  # the camera went away; the next may come
-                self._converse(connection)
+            try:
+                with connection, contextlib.suppress(OSError, EOFError):  # the camera went away; the next may come
+                    self._converse(connection)
+            except Exception:  # of the renderer: the camera is unplugged, and may be plugged in again
+                logging.getLogger(__name__).exception("the scene could not render a frame")
             self._connection = None
 
     def _converse(self, connection: socket.socket) -> None:

@@ -191,7 +191,7 @@ class SerialHost:
             self._buffer.clear()
 
     def _heard(self, data: bytes) -> None:
-        now = time.monotonic_ns()
+        now = time.perf_counter_ns()
         if self._wire.baud() not in (None, self.baud):
             data = self._noise(len(data))
         self._line_free_ns = max(self._line_free_ns, now) + self._line_ns(len(data))
@@ -246,7 +246,7 @@ class SerialHost:
         half = len(reply) // 2
         for piece, sent in ((reply[:half], half), (reply[half:], len(reply))):
             due = from_ns + self._line_ns(sent)
-            if piece and not self._stop.wait(max(due - time.monotonic_ns(), 0) / 1e9):
+            if piece and not self._stop.wait(max(due - time.perf_counter_ns(), 0) / 1e9):
                 self._wire.write(piece)
         self._line_free_ns = max(self._line_free_ns, from_ns + self._line_ns(len(reply)))
 

@@ -44,7 +44,7 @@ class Timeline:
         self._change(at_ns, lambda old: LightState(old.zones, direction if pattern is not None else None, pattern))
 
     def _change(self, at_ns: int | None, change) -> None:  # type: ignore[no-untyped-def]
-        at = time.monotonic_ns() if at_ns is None else at_ns
+        at = time.perf_counter_ns() if at_ns is None else at_ns
         with self._lock:
             place = bisect.bisect_left(self._times, at)
             before = self._states[max(place - 1, 0)]
@@ -56,7 +56,7 @@ class Timeline:
 
     def now(self) -> LightState:
         """What is lit at this moment."""
-        return self.between(time.monotonic_ns(), time.monotonic_ns() + 1)[-1][0]
+        return self.between(time.perf_counter_ns(), time.perf_counter_ns() + 1)[-1][0]
 
     def between(self, start_ns: int, end_ns: int) -> list[tuple[LightState, float]]:
         """The states between two moments with their durations in µs, in order."""

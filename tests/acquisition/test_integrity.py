@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -68,3 +70,15 @@ def test_each_trouble_has_its_name() -> None:
     checker = FrameChecker()
     checker.check(frame(1, 100, triggers=1), 99 * MS)
     assert refused(checker, frame(2, 200, triggers=4), 199) == "frame.over_trigger"
+
+
+def test_clocks_that_drift_apart_make_no_frame_stale() -> None:
+    """Ten minutes of shots with a device whose crystal is slow by 100 ppm; a truly old frame is found all the same."""
+    checker = FrameChecker()
+    at_ms = 0.0
+    for k in range(1, 1201):
+        at_ms = 500.0 * k
+        slow = frame(k, at_ms, late_ms=5)
+        assert slow.timestamp_ns is not None
+        checker.check(replace(slow, timestamp_ns=slow.timestamp_ns - int(at_ms * MS * 1e-4)), int((at_ms - 1) * MS))
+    assert refused(checker, frame(1201, at_ms + 10, late_ms=495), at_ms + 400) == "frame.stale"

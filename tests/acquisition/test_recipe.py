@@ -101,3 +101,11 @@ def test_what_the_rig_does_not_have() -> None:
     ambiguous = PatternRecipe(code="multi_frequency", periods_px=(16.0, 17.0), exposure_us=1)
     with pytest.raises(InputError):
         make_plan(Recipe(product="x", exposure_us=1, patterns=ambiguous), (1,), (1,))
+
+
+def test_a_plan_without_a_shot_is_refused() -> None:
+    recipe = Recipe(product="x", exposure_us=1000, ambient=False)
+    with pytest.raises(ConfigError, match="nothing is left to capture") as caught:
+        make_plan(recipe, (), ())
+    assert caught.value.code == "recipe.empty"
+    assert len(make_plan(recipe.model_copy(update={"ambient": True}), (), ()).shots) == 1

@@ -339,7 +339,19 @@ class TestChecks:
         assert [light["zone"] for light in summary["lights"]] == [1, 2, 3, 4]
         assert summary["lights"][0]["slant_deg"] == 45 and summary["lights"][3]["position_mm"] == [1.0, 150.0, 50.0]
         assert summary["flat_field"]["zones"] == [1, 2, 3, 4] and summary["dark"] == {"exposure_us": 5000.0}
-        assert summary["projectors"] == [2] and summary["content_sha256"] == make().content_sha256
+        assert [p["direction"] for p in summary["projectors"]] == [2]
+        assert summary["content_sha256"] == make().content_sha256
+
+    def test_summary_says_where_projectors_stand(self) -> None:
+        """One 173 mm above the table and 100 mm aside of its middle: 200 mm away at 30°."""
+        centre = np.array([100.0, 0.0, 200 - 100 * math.sqrt(3)])
+        projector = Projector(1, 912, 1140, 1500, 1500, 455, 570, (0,) * 5, np.eye(3), -centre)
+        camera = PinholeCamera(36, 24, 1000, 1000, 17.5, 11.5)
+        places = {"camera": camera, "table_plane": Plane(np.array([0, 0, -1.0]), -200), "projectors": (projector,)}
+        expected = {"direction": 1, "distance_mm": 200.0, "angle_deg": 30.0}
+        assert make(**places).summary()["projectors"] == [expected]
+        unknown = {"direction": 1, "distance_mm": None, "angle_deg": None}
+        assert make(**places | {"table_plane": None}).summary()["projectors"] == [unknown]
 
     def test_summary_shows_what_is_wrong_with_the_lights(self) -> None:
         rig = make(lights=make().lights[:2], flat_field=None)

@@ -110,8 +110,9 @@ def test_served_devices_are_a_rig_for_others(home: Path) -> None:
         server.communicate()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends Ctrl-C")
-def test_interrupted_capture_leaves_nothing(home: Path) -> None:
+@pytest.mark.skipif(os.name != "posix", reason="sends signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_interrupted_capture_leaves_nothing(home: Path, number: signal.Signals) -> None:
     (home / "slow.toml").write_text('schema = 1\nproduct = "knob_cap"\nexposure_us = 1000000\n')
     child = subprocess.Popen(
         [sys.executable, "-m", "rakelight", "capture", "--rig", SIM, "--recipe", "slow.toml", "-o", "r"],
@@ -120,7 +121,7 @@ def test_interrupted_capture_leaves_nothing(home: Path) -> None:
     deadline = time.monotonic() + 60
     while not list(home.glob(".r.partial-*/*zone1*")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    child.send_signal(signal.SIGINT)
+    child.send_signal(number)
     _, told = child.communicate(timeout=20)
     assert child.returncode == 130 and "interrupted" in told
     assert sorted(p.name for p in home.iterdir()) == ["knob.toml", "slow.toml"]

@@ -40,11 +40,21 @@ class TestMask:
         part = disc(100, 150, 60)
         height = heights(part)
         height[disc(100, 150, 20)] = np.nan  # not measured
-        height[disc(70, 150, 5)] = 0  # drilled through
         height[np.random.default_rng(3).random(SHAPE) < 0.3] = np.nan
         mask = part_mask(height, PITCH)
         assert mask[disc(100, 150, 58)].all()
         assert not mask[~disc(100, 150, 62)].any()
+
+    def test_windows_through_which_the_table_is_seen_are_no_part(self) -> None:
+        part = disc(100, 150, 60)
+        height = heights(part)
+        height[disc(100, 150, 25)] = np.nan  # in the shadow of the walls
+        window = disc(100, 150, 15)
+        height[window] = 0
+        height[disc(60, 150, 2)] = 0  # a gross error
+        mask = part_mask(height, PITCH)
+        assert not mask[disc(100, 150, 23)].any() and mask[disc(60, 150, 3)].all()
+        assert part_mask(height, PITCH, least_window=2)[disc(100, 150, 58)].all()
 
     def test_dirt_is_dropped_and_halves_are_kept(self) -> None:
         whole = disc(100, 150, 60)

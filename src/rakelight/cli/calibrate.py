@@ -101,6 +101,155 @@ def verify(ctx: click.Context, folder: Path, as_json: bool) -> None:
         ctx.exit(DAMAGED)
 
 
+@calibrate.command("target")
+@click.option(
+    "--kind",
+    type=click.Choice(["charuco", "chessboard"]),
+    default="charuco",
+    show_default=True,
+    help="ChArUco boards may be seen in part; chessboards must be seen whole.",
+)
+@click.option("--squares", metavar="COLUMNSxROWS", help="Squares each way.  [default: 10x7, or 12x9 for a chessboard]")
+@click.option("--square-mm", type=float, help="Side of a square.  [default: 4, or 3 for a chessboard]")
+@click.option("--marker-mm", type=float, help="Side of a marker.  [default: three quarters of a square]")
+@click.option("--dictionary", help="Markers, as OpenCV calls them.  [default: DICT_4X4_50]")
+@click.option(
+    "--page", default="a4", show_default=True, help="a4, a3, letter, or width x height in mm, such as 100x80."
+)
+@click.option("--dpi", type=int, default=1200, show_default=True, help="Resolution of a PNG.")
+@click.option(
+    "--output", "-o", required=True, type=click.Path(path_type=Path), help="File to write: .pdf, .svg or .png."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@json_option
+def target(
+    kind: Any,
+    squares: str | None,
+    square_mm: float | None,
+    marker_mm: float | None,
+    dictionary: str | None,
+    page: str,
+    dpi: int,
+    output: Path,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Make a calibration board to print, true to scale, with rulers to prove it.
+
+    Print at 100 %, mount it on something flat (glass), and measure the two lengths of 30.00 mm: printers stretch paper by
+    some tenths of a per cent, and every height inherits that. The sheet says which options tell `calibrate rig` of it.
+    Paper is good to some 10 µm; for less, have the SVG made as a chrome-on-glass or ceramic plate.
+
+    \b
+    The usual board, and a chessboard with larger squares:
+      rakelight calibrate target -o target.pdf
+      rakelight calibrate target --kind chessboard --squares 9x7 --square-mm 10 -o chessboard.svg
+    """
+    from rakelight.calibration.boards import Board
+    from rakelight.calibration.sheet_files import write_sheet
+    from rakelight.calibration.target_sheets import lay_out, settings_text
+    from rakelight.errors import StorageError
+
+    usual = Board.chessboard() if kind == "chessboard" else Board()
+    counts = usual.squares if squares is None else _counts(squares)
+    board = Board(kind, counts, usual.square_mm if square_mm is None else square_mm, marker_mm, dictionary)
+    sheet = lay_out(board, page)
+    if output.exists() and not overwrite:
+        hint = "choose another name or pass --overwrite"
+        raise StorageError(f"{output} exists already", hint=hint, code="storage.exists")
+    write_sheet(output, sheet, dpi=dpi)
+    if as_json:
+        emit_json({"output": str(output), "board": board.to_plain(), "page_mm": sheet.page_mm})
+        return
+    click.echo(f"{board}, on {sheet.page_mm[0]:g}×{sheet.page_mm[1]:g} mm")
+    click.echo(f"written to {output}: print at 100 %, measure, then calibrate with {settings_text(board)}")
+
+
+def _counts(text: str) -> tuple[int, int]:
+    """Reads columns × rows, ``10x7``."""
+    columns, cross, rows = text.strip().lower().replace("×", "x").partition("x")
+    if not (cross and columns.isascii() and columns.isdigit() and rows.isascii() and rows.isdigit()):
+        raise click.BadParameter(f"{text!r} is not COLUMNSxROWS, for example 10x7", param_hint="--squares")
+    return int(columns), int(rows)
+
+
+@calibrate.command("diff")
+@click.argument("first", metavar="A", type=click.Path(path_type=Path))
+@click.argument("second", metavar="B", type=click.Path(path_type=Path))
+@json_option
+def diff(first: Path, second: Path, as_json: bool) -> None:
+    """Say what changed from calibration A to calibration B, in degrees, mm, per cent and µm of height.
+
+    The effect on heights is that of camera, projector and table together: both calibrations measure the same points
+    of the table field, and of a step of 10 mm on it. Exit code 0, however much has changed.
+
+    \b
+    For example, last month's calibration and today's:
+      rakelight calibrate diff calibration/2025-05 calibration/2025-06
+    """
+    from rakelight.calibration.rig_calibration import RigCalibration
+    from rakelight.pipeline.calibration_diff import compare
+
+    found = compare(RigCalibration.load(first), RigCalibration.load(second)).to_plain()
+    if as_json:
+        emit_json(found)
+        return
+    _print_diff(found)
+
+
+def _print_diff(found: dict[str, Any]) -> None:
+    click.echo(f"A {found['a']}\nB {found['b']}")
+    if found["identical"]:
+        click.echo("A and B are the same calibration")
+        return
+    if seen := _view_changes(found["camera"], found["table"]):
+        table("", ("what", "B against A"), seen)
+    rows: list[tuple[Any, ...]]
+    if found["lights"]:
+        rows = [
+            (x["zone"], f"{x['angle_deg']:.3f}", f"{x['strength_percent']:+z.2f}", _or_dash(x["moved_mm"], ".2f"))
+            for x in found["lights"]
+        ]
+        table("", ("zone", "light turned °", "strength %", "source moved mm"), rows)
+    if found["flat_field"]:
+        rows = [(x["zone"], f"{x['median_percent']:+z.2f}", f"{x['spread_percent']:.2f}") for x in found["flat_field"]]
+        table("", ("zone", "flat-field gain, median %", "95 % of pixels within ± % of it"), rows)
+    if found["projectors"]:
+        columns = ("direction", "moved mm", "turned °", "focal length %", "height: mean µm", "rms µm", "max µm")
+        rows = []
+        for x in found["projectors"]:
+            h = x["heights"] or dict.fromkeys(("mean_um", "rms_um", "max_um", "tilt_um", "step_um"))
+            heights = (_or_dash(h["mean_um"], "+z.2f"), _or_dash(h["rms_um"], ".2f"), _or_dash(h["max_um"], ".2f"))
+            ends = (_or_dash(h["tilt_um"], ".2f"), _or_dash(h["step_um"], "+z.2f"))
+            pose = (f"{x['moved_mm']:.4f}", f"{x['turned_deg']:.4f}", f"{x['focal_percent']:+z.4f}")
+            rows.append((x["direction"], *pose, *heights, *ends))
+        table("", (*columns, "tilt across the field µm", "step of 10 mm µm"), rows)
+    warn([*found["missing"], *found["notes"]])
+
+
+def _view_changes(camera: dict[str, Any] | None, plane: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Camera and table as rows; what is not known is left out."""
+    rows = []
+    if camera is not None:
+        if camera["focal_percent"]:
+            rows.append(("camera: focal lengths x, y", "{:+z.4f}, {:+z.4f} %".format(*camera["focal_percent"])))
+            rows.append(("camera: principal point x, y", "{:+z.3f}, {:+z.3f} px".format(*camera["centre_px"])))
+        if camera["pixels_rms_px"] is not None:
+            rows.append(("camera: the table moves in the image by", f"{camera['pixels_rms_px']:.3f} px rms, "
+                         f"{camera['pixels_max_px']:.3f} px at most"))  # fmt: skip
+            rows.append(("camera: the table's scale in the image", f"{camera['scale_ppm']:+z.1f} ppm"))
+        if camera["note"]:
+            rows.append(("camera", camera["note"]))
+    if plane is not None:
+        rows.append(("table: turned", f"{plane['tilt_deg']:.4f}°"))
+        rows.append(("table: nearer to the camera in the middle by", f"{plane['height_um']:+z.1f} µm"))
+    return rows
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
 def _print(summary: dict[str, Any]) -> None:
     rows = [
         (
@@ -114,6 +263,12 @@ def _print(summary: dict[str, Any]) -> None:
     ]
     title = f"{summary['calibration_id']}, {summary['created_utc']}" + (", simulated" if summary["simulated"] else "")
     table(title, ("zone", "slant °", "azimuth °", "strength", "position mm (camera frame)"), rows)
+    if summary["projectors"]:
+        places = [
+            (x["direction"], _or_dash(x["distance_mm"], ".1f"), _or_dash(x["angle_deg"], ".1f"))
+            for x in summary["projectors"]
+        ]
+        table("", ("projector direction", "distance from the table's middle mm", "angle to the viewing axis °"), places)
     condition = summary["condition_number"]
     flat, dark = summary["flat_field"], summary["dark"]
     facts = [

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from rakelight.pipeline.live_surface import LiveSurface
 
 
+_SLOW_DISK_S = 0.5
+
+
 @click.command()
 @click.option("--rig", "-r", required=True, help="rig.toml, or a simulated rig: sim://knob_cap?seed=3&width=912")
 @click.option("--recipe", "-p", required=True, type=click.Path(path_type=Path), help="recipe.toml: what to capture.")
@@ -88,7 +91,8 @@ def capture(
     stop = threading.Event()
     done: list[dict[str, Any]] = []
     with progress("opening the rig", quiet=as_json) as step, Rig.open(rig) as opened:
-        previous = signal.signal(signal.SIGINT, lambda *_: stop.set())
+        # SIGTERM too: a half-written recording is removed, which a killed program cannot do
+        before = {n: signal.signal(n, lambda *_: stop.set()) for n in (signal.SIGINT, signal.SIGTERM)}
         try:
             finish = None if no_truth else _truth(rig, step, stop)
             if not as_json:
@@ -115,11 +119,12 @@ def capture(
                     if solver is None:
                         click.echo(f"next: rakelight reconstruct {folder} -c {known or 'CALIBRATION'} -o OUTPUT")
                 if solver is not None:
-                    done[-1]["reconstruction"] = solver.finish(folder, step, as_json)
+                    done[-1]["reconstruction"] = solver.finish(folder, step, stop.is_set, as_json)
         except Cancelled:
             raise KeyboardInterrupt from None  # told as interrupted, exit code 130
         finally:
-            signal.signal(signal.SIGINT, previous)
+            for number, handler in before.items():
+                signal.signal(number, handler)
             if solver is not None:
                 solver.close()
     if as_json:
@@ -132,7 +137,7 @@ class _Solver:
     def __init__(self, calibration: Path, result: Path, overwrite: bool) -> None:
         from rakelight.calibration.rig_calibration import RigCalibration
 
-        self._calibration = RigCalibration.load(calibration)
+        self._calibration, self._folder = RigCalibration.load(calibration), calibration
         self._result, self._overwrite = result, overwrite
         self._live: LiveSurface | None = None
         self._output = result
@@ -148,21 +153,37 @@ class _Solver:
         self._live = LiveSurface(self._calibration)
         return self._live
 
-    def finish(self, folder: Path, step: Callable[[str], None], as_json: bool) -> dict[str, Any]:
-        """Reconstruct the recording in ``folder``, which is safe on disk by now."""
+    def finish(
+        self, folder: Path, step: Callable[[str], None], stopped: Callable[[], bool], as_json: bool
+    ) -> dict[str, Any]:
+        """Reconstruct the recording in ``folder``, which is safe on disk by now; if that fails, or is stopped, say so."""
+        from rakelight.acquisition.stepped import Cancelled
         from rakelight.cli.reconstruct import solve, tell
         from rakelight.dataset.recording import Recording
 
+        def stoppable(what: str) -> None:
+            if stopped():
+                raise Cancelled
+            step(what)
+
         assert self._live is not None
-        surface = self._live.finish()
-        plain = solve(
-            Recording.open(folder),
-            self._calibration,
-            self._output,
-            surface=surface,
-            overwrite=self._overwrite,
-            step=step,
-        )
+        try:
+            stoppable("reconstructing")
+            plain = solve(
+                Recording.open(folder),
+                self._calibration,
+                self._output,
+                surface=self._live.finish(),
+                overwrite=self._overwrite,
+                step=stoppable,
+            )
+        except BaseException:
+            click.echo(
+                f"the recording {folder} is whole; to reconstruct it: rakelight reconstruct {folder} "
+                f"-c {self._folder} -o {self._output}",
+                err=True,
+            )
+            raise
         if not as_json:
             tell(plain)
         return plain
@@ -224,9 +245,9 @@ def _size(rig: Rig, recipe: Recipe, parts: int) -> str:
 
 def _line(told: Progress) -> str:
     left = f", {told.seconds_left:.0f} s left" if told.seconds_left is not None else ""
-    return f"{told.state} {told.shot}: {told.done} of {told.total}{left}" + (
-        f" – {told.trouble}" if told.trouble else ""
-    )
+    slow = f", waited {told.waited_s:.1f} s for the disk" if told.waited_s >= _SLOW_DISK_S else ""
+    trouble = f" – {told.trouble}" if told.trouble else ""
+    return f"{told.state} {told.shot}: {told.done} of {told.total}{left}{slow}{trouble}"
 
 
 def _tell(captured: Any) -> None:

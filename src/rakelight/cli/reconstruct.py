@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 @click.option(
     "--relief-slant", type=click.FloatRange(0, 90), default=60.0, show_default=True, help="Degrees from the camera."
 )
+@click.option("--surface/--no-surface", default=True, show_default=True, help="Measure the surface from the patterns.")
 @click.option("--clouds/--no-clouds", default=True, show_default=True, help="Write point clouds (PLY, PCD).")
 @json_option
 def reconstruct(
@@ -52,6 +53,7 @@ def reconstruct(
     feature_size: float,
     relief_azimuth: float,
     relief_slant: float,
+    surface: bool,
     clouds: bool,
     as_json: bool,
 ) -> None:
@@ -59,7 +61,8 @@ def reconstruct(
 
     Writes float TIFF and PNG of every map, contact_sheet.png and surface_sheet.png to look at, point clouds, and
     reconstruction.json with provenance, coverage and timings. The folder appears when everything is in it. What the
-    recording or the calibration does not have (patterns, projectors) is left out and said.
+    recording or the calibration does not have (patterns, projectors, lights) is left out and said: without a light stack the
+    surface alone is written, without patterns the normals and the maps made from them.
     """
     from rakelight.calibration.rig_calibration import RigCalibration
     from rakelight.dataset.recording import Recording
@@ -70,7 +73,7 @@ def reconstruct(
     check_replaceable(output, overwrite=overwrite, marker=outputs.REPORT)
     opened = Recording.open(recording)
     rig = RigCalibration.load(calibration)
-    settings = Settings(feature_size, relief_azimuth, relief_slant)
+    settings = Settings(feature_size, relief_azimuth, relief_slant, **({} if surface else {"surface": None}))
     with progress("reconstructing", quiet=as_json) as step:
         plain = solve(opened, rig, output, settings, clouds=clouds, overwrite=overwrite, step=step)
     if as_json:
@@ -90,20 +93,31 @@ def solve(
     overwrite: bool = False,
     step: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Reconstruct, write, and return the report with ``output`` and ``files``."""
-    from rakelight.pipeline import outputs
+    """Reconstruct, write, and return the report with ``output`` and ``files``; the surface alone where there are no lights."""
+    from rakelight.pipeline import outputs, surface_alone
     from rakelight.pipeline.pictures import all_zones, picture
+    from rakelight.pipeline.reconstruct import Settings
     from rakelight.pipeline.reconstruct import reconstruct as run
 
-    result = run(recording, calibration, settings, surface=surface, progress=step)
-    solved = time.perf_counter()
-    step("writing")
-    rgb = None
-    if clouds and result.surface is not None:
-        rgb = picture(recording, all_zones(recording, recording.zones))
-    paths = outputs.save(result, output, overwrite=overwrite, cloud_rgb=rgb)
-    seconds = {**result.report["seconds"], "writing": round(time.perf_counter() - solved, 4)}
-    return result.report | {"seconds": seconds, "output": str(output), "files": sorted(paths)}
+    settings = settings or Settings()
+    if settings.surface is not None and surface_alone.no_lights(recording, calibration) is not None:
+        alone = surface_alone.measure_alone(recording, calibration, settings.surface, surface=surface, progress=step)
+        solved = time.perf_counter()
+        step("writing")
+        rgb = surface_alone.pattern_picture(recording) if clouds else None
+        paths = surface_alone.save_alone(alone, output, overwrite=overwrite, cloud_rgb=rgb)
+        report = alone.report
+    else:
+        result = run(recording, calibration, settings, surface=surface, progress=step)
+        solved = time.perf_counter()
+        step("writing")
+        rgb = None
+        if clouds and result.surface is not None:
+            rgb = picture(recording, all_zones(recording, recording.zones))
+        paths = outputs.save(result, output, overwrite=overwrite, cloud_rgb=rgb)
+        report = result.report
+    seconds = {**report["seconds"], "writing": round(time.perf_counter() - solved, 4)}
+    return report | {"seconds": seconds, "output": str(output), "files": sorted(paths)}
 
 
 def tell(report: dict[str, Any]) -> None:
@@ -111,10 +125,26 @@ def tell(report: dict[str, Any]) -> None:
     from rakelight.pipeline import outputs, surface_outputs
 
     seconds = report["seconds"]
-    coverage = report["coverage"]
-    evidence = ("shadowed", "outlier", "saturated", "weak")
     rows = [
         ("size", f"{report['size'][0]}×{report['size'][1]} px"),
+        *(_light_rows(report) if report["zones"] else ()),
+        ("seconds", f"{sum(seconds.values()):.2f}: " + ", ".join(f"{k} {v:.2f}" for k, v in seconds.items())),
+    ]
+    table(f"{report['recording']['part_id']} → {report['output']}", ("what", "value"), rows)
+    if report["surface"] is not None:
+        _tell_surface(report["surface"], (report.get("truth") or {}).get("surface"))
+    warn(report["warnings"])
+    sheets = [outputs.SHEET] if report["zones"] else []
+    sheets += [surface_outputs.SHEET] if report["surface"] is not None else []
+    for words, sheet in zip(("look at", "and at "), sheets, strict=False):
+        click.echo(f"{words} {Path(report['output']) / sheet}")
+
+
+def _light_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """What came of the light stack."""
+    coverage = report["coverage"]
+    evidence = ("shadowed", "outlier", "saturated", "weak")
+    return [
         ("zones", f"{', '.join(map(str, report['zones']))}; condition number {report['condition_number']:.2f}"),
         (
             "light model",
@@ -126,31 +156,26 @@ def tell(report: dict[str, Any]) -> None:
         ("of these", ", ".join(f"{what} {coverage[f'{what}_of_solved']:.2%}" for what in evidence)),
         ("median confidence", "–" if report["median_confidence"] is None else f"{report['median_confidence']:.4f}"),
         *_truth_rows(report.get("truth")),
-        ("seconds", f"{sum(seconds.values()):.2f}: " + ", ".join(f"{k} {v:.2f}" for k, v in seconds.items())),
     ]
-    table(f"{report['recording']['part_id']} → {report['output']}", ("what", "value"), rows)
-    if report["surface"] is not None:
-        _tell_surface(report["surface"], (report.get("truth") or {}).get("surface"))
-    warn(report["warnings"])
-    click.echo(f"look at {Path(report['output']) / outputs.SHEET}")
-    if report["surface"] is not None:
-        click.echo(f"and at  {Path(report['output']) / surface_outputs.SHEET}")
 
 
 def _tell_surface(report: dict[str, Any], truth: dict[str, Any] | None) -> None:
     """A row for each direction, then what came of them together."""
+    from rakelight.pipeline.surface_report import shown
+
     rows = []
     for told in report["directions"]:
-        shares = told["exposures"][-1]
+        dark, saturated = shown(told)
+        modulations = [e["median_modulation_dn"] for e in told["exposures"] if e["median_modulation_dn"] is not None]
         rows.append(
             (
                 str(told["direction"]),
                 f"{told['valid']:.1%}",
                 f"{told['used']:.1%}",
                 f"{told['rejected']:.1%}",
-                f"{shares['dark']:.1%}",
-                f"{shares['saturated']:.1%}",
-                "–" if shares["median_modulation_dn"] is None else f"{shares['median_modulation_dn']:.0f}",
+                f"{dark:.1%}",
+                f"{saturated:.1%}",
+                ", ".join(f"{value:.0f}" for value in modulations) or "–",
                 "–" if told["median_sigma_z_um"] is None else f"{told['median_sigma_z_um']:.2f}",
             )
         )

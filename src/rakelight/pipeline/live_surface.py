@@ -34,6 +34,7 @@ class LiveSurface:
         self._thread: threading.Thread | None = None
         self._builder: SurfaceBuilder | None = None
         self._failed: BaseException | None = None
+        self._closing = False
 
     def watch(self, description: Description, width: int, height: int) -> Sink:
         """What takes the frames of a capture. Patterns that the calibration does not cover are passed over.
@@ -43,25 +44,34 @@ class LiveSurface:
         DatasetError, CalibrationError
             As :class:`SurfaceBuilder`, before the first exposure.
         """
-        source = Source("capture of " + description.part_id, description, width, height)
+        self.close()
+        self._failed, self._builder = None, None
+        source = Source("capture of " + description.part_id, description, width, height, description.plan)
         if not any(shot.role == "pattern" for shot in description.plan) or lacking(source, self._calibration):
             return lambda shot, frame: None
         self._builder = SurfaceBuilder(source, self._calibration, self._settings)
-        self._thread = threading.Thread(target=self._run, name="surface", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(self._builder,), name="surface", daemon=True)
         self._thread.start()
         return self._take
 
     def finish(self) -> Surface | None:
         """The surface, once every frame is there; None without patterns. Raises what went wrong."""
-        if self._builder is None:
+        builder, self._builder = self._builder, None  # with its memory it goes when the surface is made
+        if builder is None:
             return None
-        self.close()
+        self._end()
         if self._failed is not None:
             raise self._failed
-        return self._builder.finish()
+        return builder.finish()
 
     def close(self) -> None:
-        """End the thread, also after a capture that failed; may be called twice."""
+        """End the thread after a capture that failed, without decoding what waits; may be called twice, and after finish."""
+        self._closing = True
+        self._end()
+        self._closing = False
+        self._builder = None
+
+    def _end(self) -> None:
         if self._thread is not None:
             self._frames.put(None)
             self._thread.join()
@@ -71,12 +81,11 @@ class LiveSurface:
         if shot.shot.role == "pattern" and self._failed is None:
             self._frames.put((shot.shot.name, frame.image))
 
-    def _run(self) -> None:
-        assert self._builder is not None
+    def _run(self, builder: SurfaceBuilder) -> None:
         while (item := self._frames.get()) is not None:
-            if self._failed is not None:
+            if self._failed is not None or self._closing:
                 continue  # drain, so that the capture does not block
             try:
-                self._builder.add(*item)
+                builder.add(*item)
             except BaseException as error:  # raised again by finish; the capture must not wait for a dead thread
                 self._failed = error

@@ -57,7 +57,7 @@ def save(
     folder = Path(folder)
     r = reconstruction
     floats = {"albedo": r.result.albedo, "confidence": r.result.confidence, **r.maps}
-    with folders.staged_folder(folder, overwrite=overwrite, marker=REPORT) as staging, _Writers() as write:
+    with folders.staged_folder(folder, overwrite=overwrite, marker=REPORT) as staging, Writers() as write:
         # Pictures are made here, one at a time (the kernels are parallel themselves), while threads encode and write.
         # The slowest goes first, the largest much later, so that their copies are not in memory together.
         write(images.write_png, staging / "normals_16bit.png", pseudo3d.encode_normals(r.result.normals, 16))
@@ -74,7 +74,7 @@ def save(
         if r.error_deg is not None:
             write(images.write_tiff, staging / "normal_error_deg.tiff", r.error_deg)
         if r.surface is not None:
-            title = f"{_title(r.report)}: measured surface"
+            title = f"{title_of(r.report)}: measured surface"
             surface_outputs.write_surface(write, staging, r.surface, r.truth, title)
         write.finish()
         if r.surface is not None and cloud_rgb is not None:
@@ -84,7 +84,7 @@ def save(
     return {name: folder / name for name in names}
 
 
-class _Writers(contextlib.ExitStack):
+class Writers(contextlib.ExitStack):
     """A few threads that encode and write images; whoever calls waits while all are busy, so that memory stays flat.
 
     The first error is raised in the caller. At the end of the block nobody writes any more, whatever ended it.
@@ -191,7 +191,7 @@ def sheet(reconstruction: Reconstruction) -> NDArray[np.uint8]:
         f"({report['calibration']['content_sha256'][:12]}), {report['software']}",
         *(f"Warning: {w}" for w in report["warnings"]),
     ]
-    title = _title(report)
+    title = title_of(report)
     lights = len(r.stack.frames)
     shown = f" ({_SHEET_LIGHTS} of {lights} lights shown)" if lights > _SHEET_LIGHTS else ""
     return contact_sheet(
@@ -199,7 +199,8 @@ def sheet(reconstruction: Reconstruction) -> NDArray[np.uint8]:
     )
 
 
-def _title(report: dict[str, Any]) -> str:
+def title_of(report: dict[str, Any]) -> str:
+    """Name of the part for a sheet, and whether it was simulated."""
     return report["recording"]["part_id"] + (" (simulated)" if report["recording"]["simulated"] else "")
 
 

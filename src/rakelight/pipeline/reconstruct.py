@@ -42,14 +42,14 @@ class Settings:
         Size of the features that the curvature map keeps.
     relief_azimuth_deg, relief_slant_deg : float
         Virtual light of the shaded relief, viewer frame.
-    surface : surface.Settings
-        How patterns become a surface.
+    surface : surface.Settings or None
+        How patterns become a surface; None leaves them out.
     """
 
     feature_size_px: float = 8.0
     relief_azimuth_deg: float = 135.0
     relief_slant_deg: float = 60.0
-    surface: surfaces.Settings = field(default_factory=surfaces.Settings)
+    surface: surfaces.Settings | None = field(default_factory=surfaces.Settings)
 
     def __post_init__(self) -> None:
         for name in ("feature_size_px", "relief_azimuth_deg", "relief_slant_deg"):
@@ -118,9 +118,10 @@ def reconstruct(
         stack = load_light_stack(recording, calibration)
     warnings: list[str] = []
     measured = surface
-    if surfaces.has_patterns(recording) and (missing := lacking(Source.of(recording), calibration)):
+    patterns = settings.surface is not None and surfaces.has_patterns(recording)
+    if patterns and (missing := lacking(Source.of(recording), calibration)):
         warnings.append(f"the patterns were left out: calibration {calibration.calibration_id} has no {missing}")
-    elif surfaces.has_patterns(recording) and measured is None:
+    elif patterns and measured is None:
         with step("surface"):
             measured = surfaces.measure_surface(
                 recording, calibration, settings.surface, progress=lambda text: progress(f"surface: {text}")

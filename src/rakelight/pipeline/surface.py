@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,31 +19,52 @@ from numpy.typing import NDArray
 
 from rakelight.calibration.rig_calibration import RigCalibration
 from rakelight.dataset.recording import Recording
-from rakelight.errors import DatasetError, InputError
+from rakelight.errors import InputError
 from rakelight.pipeline.surface_parts import (
+    NO_TABLE,
     Source,
     confidence,
-    exposure_report,
+    grey,
     height_above,
     models_of,
+    one_axis,
     pattern_set_of,
     pixel_pitch_mm,
     slots,
     table_depth,
+    table_of,
+)
+from rakelight.pipeline.surface_report import (
+    CONTESTED,
+    LEAST_AGREE,
+    agreement,
+    all_left_out,
+    exposure_report,
+    grid_step,
+    no_depth,
+    swap_warning,
+    warnings_of,
 )
 from rakelight.pipeline.zone_frames import grey_mean
 from rakelight.reconstruction import decoding, merging, triangulation
-from rakelight.reconstruction.models import Plane
-from rakelight.reconstruction.part_mask import fit_table, part_mask
+from rakelight.reconstruction.models import AffineCamera, Plane
+from rakelight.reconstruction.noise import NoiseModel
+from rakelight.reconstruction.part_mask import part_mask
 from rakelight.reconstruction.pattern_order import check_order
 
 Progress = Callable[[str], None]
 _DEPTH_RANGE = (0.5, 1.5)  # of the table's distance: what lies outside is no part
+# Measured on seven products at 120 µm pixels: 1.0 to 4.3 points more of the part, 0.1 to 1.0 points more beyond 50 µm.
+_AGREEMENT_PITCHES = 0.5
+_UNKNOWN_NOISE = 0.005  # of full scale: taken where no frame shows its noise
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How patterns become a surface; see the settings of decoding and merging. ``axis`` is the coordinate used for depth."""
+    """How patterns become a surface; see the settings of decoding and merging.
+
+    ``merging.agreement_floor_mm`` is raised to half a pixel on the table where that is more.
+    """
 
     decoding: decoding.Settings = field(default_factory=decoding.Settings)
     merging: merging.Settings = field(default_factory=merging.Settings)
@@ -98,13 +120,17 @@ def measure_surface(
 ) -> Surface:
     """Decode, triangulate and merge the pattern frames of ``recording``.
 
+    Axis ``column`` is measured if the set shows it. An exposure of a direction whose images are missing, doubled or in the
+    wrong order (told from what the frames show), or whose projector is not calibrated, is left out and named in the report's
+    warnings.
+
     Raises
     ------
     DatasetError
-        ``surface.no_patterns``, ``surface.pattern_missing``, ``surface.pattern_order`` (told from what the frames show),
-        damaged frames.
+        ``surface.no_patterns``, ``surface.pattern_missing``, ``surface.pattern_order``: no direction is left;
+        ``surface.swapped``, ``surface.misfit``, ``surface.all_invalid``: no depth, and why; damaged frames.
     CalibrationError
-        ``surface.not_calibrated``: no camera, or no projector for a recorded direction; another camera or size.
+        ``surface.not_calibrated``: no camera, or none of the projectors; ``calibration.size_mismatch``.
     """
     builder = SurfaceBuilder(Source.of(recording), calibration, settings, progress=progress)
     for name in builder.order:
@@ -113,10 +139,10 @@ def measure_surface(
 
 
 class SurfaceBuilder:
-    """Takes pattern frames as they come; see :func:`measure_surface` for the errors.
+    """Takes pattern frames as they come; see :func:`measure_surface` for the errors. Used once.
 
     ``order`` names the shots that it needs, in an order in which they may be added: all of one exposure of one direction
-    together.
+    together, all exposures of one direction together.
     """
 
     def __init__(
@@ -129,91 +155,131 @@ class SurfaceBuilder:
     ) -> None:
         self._name = source.name
         self._settings, self._progress = settings or Settings(), progress
-        self._set = pattern_set_of(source)
-        self._slots = slots(source.description.plan, self._set, self._name)
-        self.order = sorted(self._slots, key=lambda name: self._slots[name])
-        directions = sorted({slot[0] for slot in self._slots.values()})
+        self._set, self._images = one_axis(pattern_set_of(source))
+        self._axis = self._set.axes[0]
         self._camera, self._projectors = models_of(source, calibration)
+        found, incomplete = slots(source, self._set)
+        self._slots = {shot: slot for shot, slot in found.items() if slot[0] in self._projectors}
+        self.order = sorted(self._slots, key=lambda name: self._slots[name])
+        named = {slot[0] for slot in found.values()} | {direction for direction, _ in incomplete}
+        self._reports: dict[int, dict[str, Any]] = {
+            d: {"direction": d, "exposures": [], "left_out": []} for d in sorted(named)
+        }
+        for (direction, bracket), why in incomplete.items():
+            self._leave_out(direction, bracket, why)
+        for direction in sorted(named - self._projectors.keys()):
+            self._leave_out(direction, None, f"calibration {calibration.calibration_id} has no projector {direction}")
+        self._brackets = {d: {s[1] for s in self._slots.values() if s[0] == d} for d in sorted(named)}
+        self._brackets = {d: brackets for d, brackets in self._brackets.items() if brackets}
+        if not self._brackets:
+            raise all_left_out(self._name, self._reports.values(), "surface.pattern_missing")
         self._full_scale = source.full_scale
         self._plane = calibration.table_plane
-        shape = (source.height, source.width)
-        self._shape = shape
-        self._brackets = {d: sorted({s[1] for s in self._slots.values() if s[0] == d}) for d in directions}
+        self._shape = (source.height, source.width)
         self._buffer: NDArray[Any] | None = None
-        self._filling: tuple[int, int] | None = None
-        self._filled: set[int] = set()
-        self._decoded = decoding.allocate(*shape)
+        self._filled: dict[int, tuple[int, int]] = {}  # place in the buffer → direction and bracket of its frame
+        self._left = {d: set(brackets) for d, brackets in self._brackets.items()}  # exposures still to come
+        self._decoded: decoding.Decoded | None = None
         self._further: decoding.Decoded | None = None
-        self._z = np.empty((len(directions), *shape), np.float32)
+        self._holds = False  # whether ``_decoded`` has an exposure of the direction at work
+        self._noise: NoiseModel | None = None
+        self._z = np.empty((len(self._brackets), *self._shape), np.float32)
         self._sigma = np.empty_like(self._z)
-        self._reports: dict[int, dict[str, Any]] = {d: {"direction": d, "exposures": []} for d in directions}
         self._samples: dict[int, NDArray[np.float32]] = {}  # coordinates on a coarse grid, to tell swapped directions
         self.seconds: dict[str, float] = defaultdict(float)
 
     def add(self, shot: str, image: NDArray[Any]) -> None:
-        """One frame (H, W) of a shot; frames of shots that are not in ``order`` (white, black) are passed over."""
+        """One frame (H, W) or (H, W, 3) of a shot; those of shots that are not in ``order`` (white, black) are passed over."""
         if shot not in self._slots:
             return
-        direction, bracket, index = self._slots[shot]
-        if self._filling not in (None, (direction, bracket)):
-            raise InputError(
-                f"{self._name}: {shot} came before all frames of direction {self._filling} were there",
-                hint="add the frames in the builder's order",
-                code="surface.order",
-            )
-        if image.dtype == np.float32:  # the mean of colour channels or of repeats
-            image = np.rint(image).astype(np.uint16)
+        direction, bracket, place = self._slots[shot]
+        if any(exposure != (direction, bracket) for exposure in self._filled.values()):
+            raise self._out_of_order(direction, bracket)
+        image = grey(image, self._full_scale)
         if self._buffer is None:
             self._buffer = np.empty((len(self._set.patterns), *self._shape), image.dtype)
-        self._filling = (direction, bracket)
-        self._buffer[index] = image
-        self._filled.add(index)
+        self._buffer[place] = image
+        self._filled[place] = (direction, bracket)
         if len(self._filled) == len(self._set.patterns):
+            self._filled.clear()
             self._solve(direction, bracket, self._buffer)
-            self._filling, self._filled = None, set()
 
     def add_direction(self, direction: int, frames: NDArray[Any], bracket: int = 1) -> None:
-        """All frames of one exposure of one direction, (K, H, W) in the order of the pattern set, without a copy."""
-        self._solve(direction, bracket, frames)
+        """All frames of one exposure of one direction, (K, H, W) in the order of the recording's pattern set, not copied."""
+        self._solve(direction, bracket, frames[self._images])
 
     def _solve(self, direction: int, bracket: int, frames: NDArray[Any]) -> None:
         self._progress(f"direction {direction}")
-        first = bracket == self._brackets[direction][0]
-        if not first and self._further is None:
-            self._further = decoding.allocate(*self._shape)
-        out = self._decoded if first else self._further
-        with self._timed("check patterns"):
-            self._check_order(direction, frames)
-        with self._timed("decode"):
-            noise = decoding.estimate_noise(frames, self._set, full_scale=self._full_scale)
-            decoded = decoding.decode(
-                frames, self._set, full_scale=self._full_scale, noise=noise, settings=self._settings.decoding, out=out
-            )
-            self._reports[direction]["exposures"].append(exposure_report(decoded, noise, bracket))
-            if not first:
-                decoding.fold_bracket(self._decoded, decoded)
-        if bracket == self._brackets[direction][-1]:
+        begun = [d for d, brackets in self._brackets.items() if brackets > self._left[d] and self._left[d]]
+        if bracket not in self._left.get(direction, ()) or begun not in ([], [direction]):
+            raise self._out_of_order(direction, bracket)
+        if (why := self._wrong_order(frames)) is not None:
+            self._leave_out(direction, bracket, why)
+        else:
+            self._decode(direction, bracket, frames)
+        self._left[direction].discard(bracket)
+        if not self._left[direction]:
             self._triangulate(direction)
 
-    def _check_order(self, direction: int, frames: NDArray[Any]) -> None:
+    def _wrong_order(self, frames: NDArray[Any]) -> str | None:
+        with self._timed("check patterns"):
+            try:
+                check_order(frames, self._set, self._axis, full_scale=self._full_scale)
+            except InputError as error:
+                if not error.code.startswith("fringes."):
+                    raise
+                return error.message
+        return None
+
+    def _decode(self, direction: int, bracket: int, frames: NDArray[Any]) -> None:
+        with self._timed("decode"):
+            first = not self._holds
+            out = (self._decoded if first else self._further) or decoding.allocate(*self._shape)
+            noise, known = self._noise_of(frames)
+            decoding.decode(
+                frames,
+                self._set,
+                self._axis,
+                full_scale=self._full_scale,
+                noise=noise,
+                settings=self._settings.decoding,
+                out=out,
+            )
+            self._reports[direction]["exposures"].append(exposure_report(out, noise, known, bracket))
+            if first:
+                self._decoded, self._holds = out, True
+            else:
+                assert self._decoded is not None
+                self._further = out
+                decoding.fold_bracket(self._decoded, out)
+
+    def _noise_of(self, frames: NDArray[Any]) -> tuple[NoiseModel, bool]:
+        """Noise of these frames and whether they tell it: an exposure that is all dark or saturated does not."""
         try:
-            check_order(frames, self._set, full_scale=self._full_scale)
+            self._noise = decoding.estimate_noise(frames, self._set, self._axis, full_scale=self._full_scale)
         except InputError as error:
-            raise DatasetError(
-                f"{self._name}: direction {direction}: {error.message}", hint=error.hint, code="surface.pattern_order"
-            ) from error
+            if error.code != "fringes.noise":
+                raise
+            return self._noise or NoiseModel(_UNKNOWN_NOISE * self._full_scale, 0.0, 0.0), False
+        return self._noise, True
 
     def _triangulate(self, direction: int) -> None:
         place = list(self._brackets).index(direction)
+        if not self._holds:  # every exposure was left out
+            self._z[place] = self._sigma[place] = np.nan
+            return
+        assert self._decoded is not None
         with self._timed("triangulate"):
             triangulation.triangulate(
                 self._decoded.coordinate,
                 self._decoded.sigma_px,
                 self._camera,
                 self._projectors[direction],
+                axis=self._axis,
                 out=(self._z[place], self._sigma[place]),
                 z_range_mm=self._z_range(),
             )
+        self._holds = False
         step = self._step()
         self._samples[direction] = self._decoded.coordinate[::step, ::step].copy()
         sigma = self._sigma[place][::step, ::step]
@@ -224,112 +290,98 @@ class SurfaceBuilder:
         }
 
     def finish(self) -> Surface:
-        """Merge what was added. Raises :class:`DatasetError` ``surface.all_invalid`` when no pixel has a depth."""
+        """Merge what was added.
+
+        Raises :class:`DatasetError` as :func:`measure_surface`, and :class:`InputError` ``surface.incomplete`` when not all
+        frames in ``order`` were added.
+        """
+        if any(self._left.values()):
+            absent = ", ".join(str(d) for d, brackets in self._left.items() if brackets)
+            raise InputError(f"{self._name}: frames of direction {absent} are still to come", code="surface.incomplete")
+        if not self._samples:
+            raise all_left_out(self._name, self._reports.values(), "surface.pattern_order")
         self._progress("merging")
+        self._buffer = self._decoded = self._further = None  # a third of the memory, which merging can use
         directions = tuple(self._brackets)
         pitch = pixel_pitch_mm(self._camera, self._plane, self._z)
         with self._timed("merge"):
-            merged = merging.merge(self._z, self._sigma, directions, pitch_mm=pitch, settings=self._settings.merging)
-        step = self._step()
-        if not np.isfinite(merged.z_mm[::step, ::step]).any():
-            raise self._all_invalid()
+            merged = merging.merge(self._z, self._sigma, directions, pitch_mm=pitch, settings=self._merging(pitch))
         pairs = merging.pair_biases(self._z, self._sigma, directions)
+        contested, agreed = agreement(self._z, merged)
+        swapped = self._swapped()
+        if not merged.support.any() or (contested >= CONTESTED and agreed < LEAST_AGREE):
+            told = swap_warning(list(self._samples), swapped)
+            raise no_depth(self._name, self._reports.values(), told, contested)
+        del self._z, self._sigma
         xyz = triangulation.xyz_from_depth(merged.z_mm, self._camera)
-        plane = self._plane or fit_table(xyz)
         with self._timed("part mask"):
+            plane, origin = table_of(xyz, self._plane)
             height = height_above(xyz, plane)
             mask = part_mask(height, pitch)
+        warnings = warnings_of(self._reports.values(), pairs, swap_warning(list(self._samples), swapped), agreed)
+        if origin == NO_TABLE:
+            warnings.append("the calibration has no table plane and the points show none; heights are above a stand-in")
+        if not mask.any():
+            warnings.append("no part stands above the table")
         report = {
             "pattern_set": self._set.description(),
-            "directions": [self._direction_report(d, merged) for d in directions],
+            "directions": [self._direction_report(d, merged) for d in self._reports],
             "pairs": [pair.to_plain() for pair in pairs],
-            "coverage": round(float(np.isfinite(merged.z_mm).mean()), 5),
+            "coverage": round(float(merged.valid.mean()), 5),
+            "agreement": round(agreed, 5),
             "part_pixels": int(mask.sum()),
-            "part_coverage": round(float(np.isfinite(merged.z_mm[mask]).mean()), 5) if mask.any() else None,
+            "part_coverage": round(float(merged.valid[mask].mean()), 5) if mask.any() else None,
             "pitch_mm": round(pitch, 6),
-            "table_plane": "calibration" if self._plane is not None else "fitted to the measured points",
-            "warnings": self._warnings(pairs, directions, mask),
+            "table_plane": origin,
+            "warnings": warnings,
             "seconds": {name: round(value, 4) for name, value in self.seconds.items()},
         }
         return Surface(xyz, height, merged, confidence(merged), mask, plane, pitch, tuple(pairs), report)
+
+    def _merging(self, pitch_mm: float) -> merging.Settings:
+        """With coarse pixels a slanted surface spans more depth inside one: directions may differ by half a pixel."""
+        wanted = self._settings.merging
+        return replace(wanted, agreement_floor_mm=max(wanted.agreement_floor_mm, _AGREEMENT_PITCHES * pitch_mm))
+
+    def _swapped(self) -> tuple[int, ...] | None:
+        return merging.direction_permutation(
+            list(self._samples.values()),
+            [self._projectors[d] for d in self._samples],
+            self._camera,
+            step_px=self._step(),
+            axis=self._axis,
+            z_range_mm=self._z_range(),
+        )
 
     def _direction_report(self, direction: int, merged: merging.Merged) -> dict[str, Any]:
         step = self._step()
         bit = np.uint8(1 << (direction - 1))
         used, rejected = merged.used[::step, ::step] & bit, merged.rejected[::step, ::step] & bit
         told = {"used": round(float((used > 0).mean()), 5), "rejected": round(float((rejected > 0).mean()), 5)}
-        return self._reports[direction] | told
+        return {"valid": 0.0, "median_sigma_z_um": None} | self._reports[direction] | told
 
-    def _warnings(
-        self, pairs: Sequence[merging.PairBias], directions: Sequence[int], mask: NDArray[np.bool_]
-    ) -> list[str]:
-        warnings = []
-        for report in self._reports.values():
-            for exposure in report["exposures"][-1:]:
-                if exposure["saturated"] > 0.5:
-                    warnings.append(
-                        f"direction {report['direction']}: {exposure['saturated']:.0%} of the pixels are saturated; "
-                        "shorten the exposure, or add a bracket (bracket_us in the recipe)"
-                    )
-                if exposure["dark"] > 0.95:
-                    warnings.append(
-                        f"direction {report['direction']}: {exposure['dark']:.0%} of the pixels show no fringes; is the "
-                        "projector on, and does it light the part?"
-                    )
-        if any(pair.significant for pair in pairs):
-            worst = max(pairs, key=lambda pair: abs(pair.median_mm))
-            guilty = merging.blame(pairs)
-            who = f"projector {guilty} stands apart" if guilty else "no single projector explains it"
-            warnings.append(
-                f"directions {worst.a} and {worst.b} measure heights that differ by {worst.median_mm * 1000:+.1f} µm (median); "
-                f"{who}: something moved since the calibration, calibrate again"
-            )
-        swapped = merging.direction_permutation(
-            [self._samples[d] for d in directions],
-            [self._projectors[d] for d in directions],
-            self._camera,
-            step_px=self._step(),
-        )
-        if swapped is not None:
-            named = ", ".join(f"{d}→{s}" for d, s in zip(directions, swapped, strict=True) if d != s)
-            warnings.append(f"the directions look swapped ({named}): check the bridge's wiring or the plan")
-        if not mask.any():
-            warnings.append("no part stands above the table")
-        return warnings
+    def _leave_out(self, direction: int, bracket: int | None, why: str) -> None:
+        self._reports[direction]["left_out"].append({"bracket": bracket, "why": why})
 
-    def _all_invalid(self) -> DatasetError:
-        told = "; ".join(
-            f"direction {r['direction']}: {e['saturated']:.0%} saturated, {e['dark']:.0%} without fringes, "
-            f"{e['order']:.0%} of uncertain order"
-            for r in self._reports.values()
-            for e in r["exposures"]
-        )
-        return DatasetError(
-            f"{self._name}: no pixel has a depth ({told})",
-            hint="check exposure, projectors and the calibration's camera and projectors",
-            code="surface.all_invalid",
+    def _out_of_order(self, direction: int, bracket: int) -> InputError:
+        return InputError(
+            f"{self._name}: direction {direction}, exposure {bracket}, came before another was complete, twice, or is none "
+            "of those planned",
+            hint="add the frames in the builder's order",
+            code="surface.order",
         )
 
     def _z_range(self) -> tuple[float, float] | None:
-        if self._plane is None:
+        if self._plane is None or isinstance(self._camera, AffineCamera):  # whose depths begin anywhere
             return None
         distance = float(table_depth(self._camera, self._plane))
         return distance * _DEPTH_RANGE[0], distance * _DEPTH_RANGE[1]
 
     def _step(self) -> int:
-        """Stride of an even grid of about a million pixels, odd so that every photosite of a Bayer cell is met."""
-        return 1 | max(1, int(np.sqrt(self._shape[0] * self._shape[1] / 1e6)))
+        return grid_step(self._shape[0] * self._shape[1])
 
-    def _timed(self, name: str) -> _Timed:
-        return _Timed(self.seconds, name)
-
-
-class _Timed:
-    def __init__(self, seconds: dict[str, float], name: str) -> None:
-        self._seconds, self._name = seconds, name
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._seconds[self._name] += time.perf_counter() - self._start
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - start

@@ -1,0 +1,369 @@
+"""Near lights from frames of a white plane: positions and strengths from how their shading differs over the field.
+
+The camera sees W_k(u, v) = V(u, v) · s_k · (P_k − X)·n / |P_k − X|³ of a matte plane with normal n, lit by an isotropic point
+source at P_k; X is where the viewing ray of the pixel meets the plane. V holds what all zones share: the plane's albedo and
+print, vignetting, the gain and filter of the photosite. It cancels in the ratios of the zones, pixel by pixel, so that only the
+sources are left: three coordinates and a strength each (one common factor of the strengths is free).
+
+Frame: OpenCV camera frame in mm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares, linear_sum_assignment
+
+from rakelight.arrays import check_array
+from rakelight.calibration._white_frames import check_white
+from rakelight.errors import CalibrationError, InputError
+from rakelight.reconstruction.levels import SATURATION
+from rakelight.reconstruction.models import Camera, Plane
+
+FloatArray = NDArray[np.float64]
+
+MAX_MISFIT = 0.02
+"""Rms by which the ratios may miss the model; a plane that is bent, stepped or partly shadowed misses it by more."""
+WARN_MISFIT = 0.003
+MAX_PRINT = 0.01
+"""Rms by which the plane's white may vary within the field before a warning is given."""
+_FIELDS = 32  # blocks along the longer side
+_PATCHES = 30  # independent pieces that a misfit is taken to consist of: it is smooth, not noise
+_OUTLIER = 6.0  # robust standard deviations
+_MAX_OUTLIERS = 0.1  # of the blocks
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneSamples:
+    """Frames of a white plane, averaged over blocks of the image.
+
+    Attributes
+    ----------
+    zones : tuple of int
+        K.
+    points : (N, 3) float64
+        Where the viewing rays of the blocks' middles meet the plane, mm, camera frame.
+    normal : (3,) float64
+        Of the plane, towards the camera, camera frame.
+    logs : (K, N) float64
+        Logarithm of the DN above dark, brought to one exposure.
+    sigma : (K, N) float64
+        Standard deviation of ``logs``, from the scatter within the blocks of what does not cancel between zones.
+    """
+
+    zones: tuple[int, ...]
+    points: FloatArray
+    normal: FloatArray
+    logs: FloatArray
+    sigma: FloatArray
+
+    def where(self, keep: NDArray[np.bool_]) -> PlaneSamples:
+        """The same without the blocks that are not in ``keep`` (N,)."""
+        return PlaneSamples(self.zones, self.points[keep], self.normal, self.logs[:, keep], self.sigma[:, keep])
+
+    def misfit(self, positions: FloatArray, log_strengths: FloatArray) -> FloatArray:
+        """(K, N) log of what the zones show above the model, without what they have in common in each block."""
+        to_source = positions[:, None] - self.points[None]
+        height = to_source @ self.normal
+        squared = np.einsum("kni,kni->kn", to_source, to_source)
+        away = self.logs - log_strengths[:, None] - np.log(np.maximum(height, 1e-6)) + 1.5 * np.log(squared)
+        weight = self.sigma**-2
+        return np.asarray(away - (weight * away).sum(0) / weight.sum(0))
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneLights:
+    """Result of :func:`fit_plane_lights`.
+
+    Attributes
+    ----------
+    zones : tuple of int
+    positions : (K, 3) float64
+        mm, camera frame.
+    powers : (K,) float64
+        Irradiance that each light gives at 1 mm, relative (mean 1); at a point X it is power / |P − X|².
+    covariance : (4K, 4K) float64
+        Of the positions (zone by zone, mm²) and the logarithms of the powers. The noise of the frames, and, where the model
+        misses the ratios by more than noise, that misfit taken as smooth over the field.
+    misfit : float
+        Rms relative deviation of the blocks from the model.
+    chi2 : float
+        Mean square of the deviations in standard deviations of the noise; about 1 where the model holds.
+    print_rms : float
+        Rms by which what all zones share differs from a smooth function: print or dirt on the plane.
+    used : float
+        Share of the blocks that were used.
+    warnings : tuple of str
+    """
+
+    zones: tuple[int, ...]
+    positions: FloatArray
+    powers: FloatArray
+    covariance: FloatArray
+    misfit: float
+    chi2: float
+    print_rms: float
+    used: float
+    warnings: tuple[str, ...]
+
+    def position_covariance(self, index: int) -> FloatArray:
+        """(3, 3) mm² of light ``index``."""
+        return np.asarray(self.covariance[3 * index : 3 * index + 3, 3 * index : 3 * index + 3])
+
+
+def sample_plane(
+    frames: Mapping[int, NDArray[Any]],
+    camera: Camera,
+    plane: Plane,
+    *,
+    full_scale: float,
+    below: NDArray[Any] | float = 0.0,
+    exposure_us: Mapping[int, float] | None = None,
+) -> PlaneSamples:
+    """Average frames of a white plane over blocks of even sides, so that each holds whole cells of a Bayer mosaic.
+
+    Parameters
+    ----------
+    frames : mapping of zone to (H, W) real
+        Raw linear DN, one a zone (or the mean of several), of the size of ``camera``.
+    plane : Plane
+        The white surface itself: the table raised by the height of the plate.
+    full_scale : float
+        Largest DN; blocks with a pixel at 98 % of it are left out.
+    below : (H, W) or float
+        What lies below the white, DN: dark or ambient light.
+    exposure_us : mapping of zone to float, optional
+        Of the frames; without it all zones count as exposed alike.
+
+    Raises
+    ------
+    CalibrationError
+        As :func:`rakelight.calibration.flat_field.build_flat_field` (``calibration.white_dark``,
+        ``calibration.white_uneven``); ``calibration.white_saturated`` where under half of the blocks are left;
+        ``calibration.exposure_mismatch`` for exposures of only some zones; ``calibration.size_mismatch``.
+    """
+    zones = tuple(sorted(frames))
+    if len(zones) < 2:
+        raise InputError(f"white frames of {len(zones)} zones; ratios need at least 2")
+    if exposure_us is not None and set(exposure_us) < set(zones):
+        raise CalibrationError(
+            f"the exposure is known of zones {sorted(exposure_us)}, white frames were given of {list(zones)}",
+            hint="state the exposure of every zone, or record all zones with one",
+            code="calibration.exposure_mismatch",
+        )
+    side = max(2, 2 * round(max(camera.width, camera.height) / _FIELDS / 2))
+    sums, cells = [], []
+    usable = np.ones((camera.height // side, camera.width // side), np.bool_)
+    for zone in zones:
+        raw = check_array(f"white frame of zone {zone}", frames[zone], ndim=2, finite=True)
+        if raw.shape != (camera.height, camera.width):
+            raise CalibrationError(
+                f"white frame of zone {zone} has {raw.shape[1]}×{raw.shape[0]} px, the camera {camera.width}×{camera.height}",
+                hint="give full frames, or the camera of their window",
+                code="calibration.size_mismatch",
+            )
+        white = (raw - below).astype(np.float32)
+        check_white(zone, white, full_scale)
+        usable = usable & ~_blocks(raw >= SATURATION * full_scale, side).any(axis=-1)
+        exposure = 1.0 if exposure_us is None else exposure_us[zone]
+        cell = _blocks(_cells(white), side // 2) / exposure
+        usable = usable & (cell.min(axis=-1) > 0)
+        cells.append(cell)
+        sums.append(cell.mean(axis=-1))
+    usable = usable & _inner(usable.shape)
+    if usable.sum() < max(20, 0.5 * usable.size):
+        raise CalibrationError(
+            f"only {usable.mean():.0%} of the white plane's fields are free of saturated and black pixels under every zone; "
+            "at least 50 % are needed",
+            hint="lower the exposure until the white plane peaks at 70-80 % of full scale, and fill the field with it",
+            code="calibration.white_saturated",
+        )
+    share = np.array([c[usable] for c in cells])
+    share = share / share.sum(axis=0)  # what all zones have in common cancels cell by cell
+    sigma = share.std(axis=-1) / share.mean(axis=-1) / np.sqrt(share.shape[-1] - 1)
+    rows, columns = np.nonzero(usable)
+    uv = np.stack([columns, rows], axis=-1) * float(side) + (side - 1) / 2
+    points = plane.intersect(*camera.rays(uv))
+    logs = np.log(np.array([s[usable] for s in sums]))
+    # the scatter of one block is itself uncertain; neighbours have the same noise
+    sigma = np.maximum(sigma, 0.5 * np.median(sigma, axis=1, keepdims=True))
+    return PlaneSamples(zones, points, plane.normal, logs, np.maximum(sigma, 1e-7))
+
+
+def _cells(image: NDArray[np.float32]) -> FloatArray:
+    """Means of 2×2 pixels: one cell of a Bayer mosaic each."""
+    h, w = image.shape[0] // 2, image.shape[1] // 2
+    return np.asarray(image[: 2 * h, : 2 * w].reshape(h, 2, w, 2).mean(axis=(1, 3), dtype=np.float64))
+
+
+def _blocks(image: NDArray[Any], side: int) -> NDArray[Any]:
+    """(rows, columns, side²) pixels of the blocks; an incomplete margin is left out."""
+    down, across = image.shape[0] // side, image.shape[1] // side
+    blocks = image[: down * side, : across * side].reshape(down, side, across, side)
+    return np.asarray(blocks.transpose(0, 2, 1, 3).reshape(down, across, side * side))
+
+
+def _inner(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Without the outermost blocks, where a plate may end."""
+    keep = np.zeros(shape, np.bool_)
+    keep[1:-1, 1:-1] = True
+    return keep
+
+
+def fit_plane_lights(samples: Sequence[PlaneSamples], start: FloatArray) -> PlaneLights:
+    """Positions and powers of near lights by nonlinear least squares on the ratios of the zones.
+
+    What the zones share is a free factor of every block, taken out by its weighted mean (variable projection). Blocks that
+    miss the model by 6 robust standard deviations (dirt, a hair) are left out once.
+
+    Parameters
+    ----------
+    samples : sequence of PlaneSamples
+        White planes at one or more heights, all under the same zones. Several heights tell the distances better.
+    start : (K, 3)
+        Rough positions in mm, for example from the directions of a chrome sphere; within 30° of the truth.
+
+    Raises
+    ------
+    CalibrationError
+        ``calibration.zones_swapped``: the shading of the zones belongs to the starts of others;
+        ``calibration.plane_not_flat``: misfit above 2 %; ``calibration.zones_differ``.
+    """
+    begin = check_array("start of the lights", start, shape=(None, 3), finite=True).astype(np.float64)
+    if not samples or any(s.zones != samples[0].zones for s in samples) or len(begin) != len(samples[0].zones):
+        raise CalibrationError(
+            f"white planes of zones {[list(s.zones) for s in samples]} for {len(begin)} lights; they must agree",
+            hint="record every white plane under the same zones as the spheres",
+            code="calibration.zones_differ",
+        )
+    check_order(samples, begin)
+    zones, whole = samples[0].zones, sum(len(s.points) for s in samples)
+    for attempt in range(2):
+        fit = least_squares(
+            plane_residuals(samples), _packed(begin), jac="2-point", x_scale=_scales(len(zones)), method="trf"
+        )
+        positions, logs = unpack(fit.x, len(zones))
+        if attempt == 0:
+            samples = [_without_outliers(s, positions, logs) for s in samples]
+            begin = positions
+    chi2, misfit, printed = figures(samples, positions, logs)
+    used = sum(len(s.points) for s in samples) / whole
+    _check_flat(misfit, used)
+    covariance = np.linalg.pinv(fit.jac.T @ fit.jac, hermitian=True) * inflation(chi2, samples)
+    powers = np.exp(logs - logs.mean())
+    return PlaneLights(
+        zones,
+        positions,
+        powers / powers.mean(),
+        covariance,
+        misfit,
+        chi2,
+        printed,
+        used,
+        _warnings(misfit, printed),
+    )
+
+
+def plane_residuals(samples: Sequence[PlaneSamples]) -> Callable[[FloatArray], FloatArray]:
+    """Residuals, in standard deviations, of packed positions and log powers (4K,); the last one fixes the mean power."""
+
+    def residuals(x: FloatArray) -> FloatArray:
+        positions, logs = unpack(x, len(x) // 4)
+        parts = [(s.misfit(positions, logs) / s.sigma).ravel() for s in samples]
+        return np.concatenate([*parts, [logs.sum() * 1e4]])
+
+    return residuals
+
+
+def unpack(x: FloatArray, count: int) -> tuple[FloatArray, FloatArray]:
+    """Positions (K, 3) and log powers (K,) of a parameter vector."""
+    return x[: 3 * count].reshape(count, 3), x[3 * count : 4 * count]
+
+
+def _packed(positions: FloatArray) -> FloatArray:
+    return np.concatenate([positions.ravel(), np.zeros(len(positions))])
+
+
+def _scales(count: int) -> FloatArray:
+    return np.concatenate([np.full(3 * count, 10.0), np.full(count, 0.1)])
+
+
+def inflation(chi2: float, samples: Sequence[PlaneSamples]) -> float:
+    """By how much a covariance from noise alone grows when the model misses the ratios by more than noise."""
+    return 1.0 + max(chi2 - 1.0, 0.0) * (max(len(s.points) for s in samples) / _PATCHES if chi2 > 1.5 else 1.0)
+
+
+def figures(samples: Sequence[PlaneSamples], positions: FloatArray, logs: FloatArray) -> tuple[float, float, float]:
+    """Mean square misfit in noise variances, rms misfit, rms print."""
+    misfits = [s.misfit(positions, logs) for s in samples]
+    values = sum(m.size - m.shape[1] for m in misfits)  # one degree of freedom a block goes to what the zones share
+    chi2 = sum(float(np.sum((m / s.sigma) ** 2)) for m, s in zip(misfits, samples, strict=True)) / values
+    misfit = float(np.sqrt(sum(float(np.sum(m**2)) for m in misfits) / values))
+    return chi2, misfit, max(_print(s) for s in samples)
+
+
+def _print(samples: PlaneSamples) -> float:
+    """Rms of what all zones share about a polynomial of fourth degree: vignetting and falloff are smooth, print is not."""
+    x, y = ((samples.points - samples.points.mean(0)) / np.ptp(samples.points, axis=0).max())[:, :2].T
+    terms = np.stack([x**i * y**j for i in range(5) for j in range(5 - i)], axis=-1)
+    common = samples.logs.mean(axis=0)
+    left = common - terms @ np.linalg.lstsq(terms, common, rcond=None)[0]
+    return float(left.std())
+
+
+def _without_outliers(samples: PlaneSamples, positions: FloatArray, logs: FloatArray) -> PlaneSamples:
+    off = np.abs(samples.misfit(positions, logs)).max(axis=0)
+    limit = float(np.median(off)) * (1.0 + _OUTLIER)
+    keep = off <= limit
+    return samples.where(keep) if keep.mean() >= 1.0 - _MAX_OUTLIERS else samples
+
+
+def check_order(samples: Sequence[PlaneSamples], positions: FloatArray) -> None:
+    """Refuse zones whose shading fits the positions of others better: lamps swapped between two recordings."""
+    seen, expected = [], []
+    for s in samples:
+        flat = s.misfit(positions, np.zeros(len(positions)))
+        model = s.logs - s.logs.mean(axis=0) - (flat - flat.mean(axis=0))
+        measured = s.logs - s.logs.mean(axis=0)
+        seen.append(measured - measured.mean(axis=1, keepdims=True))
+        expected.append(model - model.mean(axis=1, keepdims=True))
+    a, b = np.concatenate(seen, axis=1), np.concatenate(expected, axis=1)
+    cost = np.array([[float(np.mean((x - y) ** 2)) for y in b] for x in a])
+    rows, columns = linear_sum_assignment(cost)
+    if cost[rows, columns].sum() < 0.25 * np.trace(cost) and not np.array_equal(rows, columns):
+        zones = samples[0].zones
+        swaps = ", ".join(f"{zones[r]} as {zones[c]}" for r, c in zip(rows, columns, strict=True) if r != c)
+        raise CalibrationError(
+            f"the white plane is lit as if the zones were others than on the spheres: {swaps}",
+            hint="check the wiring and the order of the zones; record spheres and white plane again in one session",
+            code="calibration.zones_swapped",
+        )
+
+
+def _check_flat(misfit: float, used: float) -> None:
+    if misfit > MAX_MISFIT:
+        raise CalibrationError(
+            f"the white plane's shading misses that of point lights on a plane by {misfit:.1%} rms over {used:.0%} of the "
+            f"field; at most {MAX_MISFIT:.0%} is allowed",
+            hint="use a flat matte plate that fills the field, without an edge in view and nothing that casts a shadow on it",
+            code="calibration.plane_not_flat",
+        )
+
+
+def _warnings(misfit: float, printed: float) -> tuple[str, ...]:
+    out = []
+    if misfit > WARN_MISFIT:
+        out.append(
+            f"the white plane's shading misses that of point lights by {misfit:.2%} rms; at most {WARN_MISFIT:.1%} is "
+            "expected: the lamps are no points, or the plane is not flat; positions are less sure"
+        )
+    if printed > MAX_PRINT:
+        out.append(
+            f"the white of the plane varies by {printed:.1%} rms from place to place; at most {MAX_PRINT:.0%} is expected: "
+            "clean it, or use one without print; a flat field made of it carries its pattern"
+        )
+    return tuple(out)

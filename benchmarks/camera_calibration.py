@@ -134,7 +134,7 @@ def metric(solution: CameraSolution, true: PinholeCamera) -> dict[str, float]:
     xyz = Board().corners_mm - [20.0, 14.0, 0.0]
     at = []
     for distance in (TABLE_MM, TABLE_MM - 10.0):
-        uv = true.project(xyz + [0.0, 0.0, distance])
+        uv = true.project(xyz + np.array([0.0, 0.0, distance]))
         # IPPE gives the pose of a flat board in closed form; the second step is least squares
         _, turn, shift = cv2.solvePnP(xyz, uv, camera.matrix, np.array(camera.distortion), flags=cv2.SOLVEPNP_IPPE)
         turn, shift = cv2.solvePnPRefineLM(xyz, uv, camera.matrix, np.array(camera.distortion), turn, shift)

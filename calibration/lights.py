@@ -28,7 +28,7 @@ from rakelight.calibration.plane_lights import PlaneSamples
 from rakelight.calibration.sphere_frames import Frames, SphereFrames, check_order, iterate, observe
 from rakelight.calibration.spheres import Highlight, Reflection
 from rakelight.calibration.strengths import StrengthFit, estimate_strengths
-from rakelight.errors import InputError
+from rakelight.errors import CalibrationError, InputError
 from rakelight.reconstruction.levels import SATURATION
 from rakelight.reconstruction.models import Camera, Light, PinholeCamera, Plane, light_geometry
 
@@ -217,7 +217,13 @@ def _joint(
     else:
         rays = np.array([[r.direction for r in row] for row in reflections]).mean(axis=0)
         start = start_positions(np.mean([r.point for row in reflections for r in row], axis=0), rays, white)
-    joint = fit_joint_lights(seen, white, start, zones)
+    try:
+        joint = fit_joint_lights(seen, white, start, zones)
+    except CalibrationError as error:
+        if error.code != "calibration.plane_not_flat":
+            raise
+        warnings.append(f"the white planes were not used for positions: {error.message}")
+        return _joint(circles, highlights, reflections, near, camera, table, (), zones, warnings)
     warnings += joint.warnings
     return joint
 

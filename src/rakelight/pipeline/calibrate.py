@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import rakelight
 from rakelight.calibration.flat_field import FlatField
+from rakelight.calibration.joint_lights import JointLights
 from rakelight.calibration.lights import (
     SHADOW_FRACTION,
     LightCalibration,
@@ -19,13 +20,15 @@ from rakelight.calibration.lights import (
     calibrate_lights,
     object_strengths,
 )
-from rakelight.calibration.outlines import Circle, find_spheres
+from rakelight.calibration.outlines import Circle
+from rakelight.calibration.plane_lights import PlaneSamples, sample_plane
 from rakelight.calibration.rig_calibration import RigCalibration, utc_now
+from rakelight.calibration.spheres import find_known_spheres
 from rakelight.dataset.recording import Recording
 from rakelight.errors import CalibrationError
 from rakelight.pipeline.calibrate_maps import DarkMap, dark_map, flat_field, one_format
 from rakelight.pipeline.light_stack import frame_camera
-from rakelight.pipeline.zone_frames import background, exposure_factors, read_grey
+from rakelight.pipeline.zone_frames import background, exposure_factors, is_colour, read_grey
 from rakelight.reconstruction.levels import SATURATION
 from rakelight.reconstruction.lights import Light, light_geometry
 from rakelight.reconstruction.models import Camera, Plane
@@ -96,7 +99,7 @@ def calibrate_from_recordings(
         warnings.append(f"strengths were taken from {parts[0].info.part_id!r}, the first of {len(parts)} parts")
     if spheres:
         progress("spheres")
-        solved = _from_spheres(spheres, parts[0] if parts else None, camera, plane, dark, warnings)
+        solved = _from_spheres(spheres, parts[0] if parts else None, whites, camera, plane, dark, warnings)
         lights = solved.lights
         warnings += solved.warnings
         figures |= _figures(solved)
@@ -155,6 +158,7 @@ def calibrate_from_recordings(
 def _from_spheres(
     spheres: list[Recording],
     part: Recording | None,
+    whites: list[Recording],
     camera: Camera | None,
     plane: Plane | None,
     dark: DarkMap,
@@ -171,9 +175,10 @@ def _from_spheres(
         )
     matte = _matte_frames(part, zones, dark, warnings) if part else None
     return calibrate_lights(
-        [frames for recording in spheres for frames in _sphere_frames(recording, zones, camera)],
+        [frames for recording in spheres for frames in _sphere_frames(recording, zones, camera, plane)],
         camera=camera,
         table=plane,
+        white=_white_samples(spheres, whites, zones, camera, plane, dark),
         zones=zones,
         object_frames=None if matte is None else matte.frames,
         object_saturation=None if matte is None else matte.saturation,
@@ -200,6 +205,40 @@ def _matte_frames(part: Recording, zones: tuple[int, ...], dark: DarkMap, warnin
             yield frame
 
     return Matte(frames, _saturation(part))
+
+
+def _white_samples(
+    spheres: list[Recording],
+    whites: list[Recording],
+    zones: tuple[int, ...],
+    camera: Camera | None,
+    plane: Plane | None,
+    dark: DarkMap,
+) -> list[PlaneSamples]:
+    """White planes on the table, as far as they can tell positions: raw full frames under all zones of the spheres.
+
+    What :func:`flat_field` warns of in them, it warns of; here it is not said twice.
+    """
+    if camera is None or plane is None or any(r.info.sphere_diameter_mm is None for r in spheres):
+        return []
+    out = []
+    for recording in whites:
+        size = (recording.info.width, recording.info.height)
+        usable = not is_colour(recording) and recording.zones == zones and size == (camera.width, camera.height)
+        if not usable or recording.full_scale is None:
+            continue
+        factors = exposure_factors(recording, zones, None, [])
+        out.append(
+            sample_plane(
+                {zone: read_grey(recording, zone) for zone in zones},
+                camera,
+                plane,
+                full_scale=recording.full_scale,
+                below=background(recording, dark.dark, dark.format, []).values(),
+                exposure_us={zone: 1.0 / factor for zone, factor in zip(zones, factors, strict=True)},
+            )
+        )
+    return out
 
 
 def _saturation(recording: Recording) -> float | None:
@@ -240,7 +279,9 @@ def _offset(recording: Recording, camera: Camera | None) -> tuple[float, float]:
     return float(sensor.offset_x), float(sensor.offset_y)
 
 
-def _sphere_frames(recording: Recording, zones: tuple[int, ...], camera: Camera | None) -> Iterator[SphereFrames]:
+def _sphere_frames(
+    recording: Recording, zones: tuple[int, ...], camera: Camera | None, plane: Plane | None
+) -> Iterator[SphereFrames]:
     """One entry per sphere that the recording shows; circles given by hand are taken, else found in the mean frame."""
     info, frames = recording.info, _frames(recording, zones)
     circles: list[Circle | None] = [Circle(c.u, c.v, c.radius) for c in info.circles]
@@ -248,7 +289,7 @@ def _sphere_frames(recording: Recording, zones: tuple[int, ...], camera: Camera 
         total = np.zeros((info.height, info.width), np.float32)
         for frame in frames():
             total += frame
-        circles = list(find_spheres(total, info.sphere_count))
+        circles = list(find_known_spheres(total, info.sphere_count, camera, plane, info.sphere_diameter_mm))
     for circle in circles or [None]:
         yield SphereFrames(
             frames,
@@ -280,7 +321,25 @@ def _figures(solved: LightCalibration) -> dict[str, Any]:
             "median_distance": round(float(np.median([s.distance for s in known])), 2) if known else None,
             "unit": near[0].unit,
         },
+        "positions": None if solved.joint is None else _position_figures(solved.joint),
         "strengths": None if fit is None else _strength_figures(fit),
+    }
+
+
+def _position_figures(joint: JointLights) -> dict[str, Any]:
+    """How surely the positions are known, and by what the white planes check the spheres."""
+    plane = joint.plane
+    return {
+        "sigma_mm": [round(float(np.sqrt(np.trace(c))), 3) for c in joint.covariances],
+        "spheres_rms": round(joint.sphere_rms, 2),
+        "white_plane": None
+        if plane is None
+        else {
+            "misfit": round(plane.misfit, 5),
+            "chi2": round(plane.chi2, 2),
+            "from_spheres_mm": [round(float(x), 2) for x in joint.apart_mm],
+            "from_spheres_sigmas": [round(float(x), 1) for x in joint.apart_sigmas],
+        },
     }
 
 

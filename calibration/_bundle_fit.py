@@ -1,8 +1,12 @@
 """Least squares of the bundle adjustment: which lens parameters are free, one fit, a pose by itself, the noise found.
 
-Focal lengths and distances nearly trade off under a small field. The change is therefore taken in coordinates in which
-the start's JᵀJ is the unit matrix (a complete Cholesky preconditioner); in them scipy's trust region with LSMR needs few
-inner steps on the sparse Jacobian.
+Focal lengths and distances nearly trade off under a small field: the valley is long and curved, and methods that solve their
+steps by iteration (LSMR, as in ``scipy.optimize.least_squares`` for sparse Jacobians) do not reach its end in 40 steps.
+The normal matrix of a whole rig is small (141 parameters for 12 poses and 4 projectors), so each step is solved exactly:
+Levenberg's and Marquardt's method on the sparse Jacobian, whose rows are linearised anew, with turns about where things are.
+
+Source: K. Madsen, H. B. Nielsen, O. Tingleff, "Methods for Non-Linear Least Squares Problems", 2nd ed. (2004), 3.2 (damping by the
+gain ratio).
 """
 
 from __future__ import annotations
@@ -11,10 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
-from scipy.optimize import least_squares
+from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.sparse import coo_array, csr_array
-from scipy.sparse.linalg import LinearOperator
 
 from rakelight.calibration._bundle_model import (
     LENS,
@@ -22,7 +24,6 @@ from rakelight.calibration._bundle_model import (
     BoolArray,
     FloatArray,
     Observations,
-    Predicted,
     State,
     Weighting,
     board_columns,
@@ -36,7 +37,7 @@ TERMS = ("k1", "k2", "p1", "p2", "k3")
 _RIDGE = 1e-12  # of the scaled normal matrix: what is not determined stays where it starts
 _GAUGE_MM = 1e-3  # an affine camera does not tell depth: the mean depth of the boards stays
 _KNEE = 2.0  # standard deviations from which residuals count less in a robust fit
-_MOST_STEPS = 40
+_MOST_STEPS, _MOST_DAMPING = 200, 1e8
 
 
 @dataclass(frozen=True)
@@ -87,61 +88,53 @@ def fit(
     *,
     robust: bool = False,
     hold_depth: bool = True,
-    tolerance: float = 1e-10,
+    tolerance: float = 1e-6,
 ) -> State:
     """The state that fits best; ``robust`` lets large residuals count less (soft L1).
 
-    ``hold_depth`` is for an affine camera, which does not tell depth: the boards' mean depth stays.
+    It ends when a step would lower the sum of squares, which is in standard deviations, by less than ``tolerance``: 1e-6 moves
+    nothing by more than a thousandth of its standard error. ``hold_depth`` is for an affine camera, which does not
+    tell depth: the boards' mean depth stays.
     """
     gauge = _gauge(observed, free) if hold_depth else np.zeros((0, free.shape[1]))
+    drift = np.zeros(len(gauge))
+    predicted = predict(state, observed)
+    errors = residuals(predicted, observed, weighting)
+    cost, weights = _cost(errors, robust)
+    cost += float(drift @ drift)
+    damping, growth = 1e-5, 2.0
+    for _ in range(_MOST_STEPS):
+        rows = jacobian(predicted, observed, weighting, state.size) @ free
+        slope = rows.T @ (weights * errors) + gauge.T @ drift
+        normal = normal_matrix(csr_array(rows.multiply(np.sqrt(weights)[:, None])), gauge)
+        while True:
+            scale, factor = _factor(normal, damping)
+            step = -cho_solve((factor, False), slope / scale, check_finite=False) / scale
+            promised = float(-step @ (2 * slope + normal @ step))
+            if promised < tolerance:
+                return state
+            trial = state.moved(free @ step)
+            predicted = predict(trial, observed)
+            errors = residuals(predicted, observed, weighting)
+            there, weights = _cost(errors, robust)
+            there += float(((drift + gauge @ step) ** 2).sum())
+            if there < cost:
+                break
+            damping, growth = damping * growth, growth * 2
+            if damping > _MOST_DAMPING:
+                return state
+        gain = (cost - there) / promised
+        damping, growth = max(damping * max(1 / 10, 1 - (2 * gain - 1) ** 3), 1e-12), 2.0
+        state, cost, drift = trial, there, drift + gauge @ step
+    return state
 
-    last: list[tuple[FloatArray, Predicted]] = []  # the solver asks for residuals and slopes at the same places
 
-    def there(q: FloatArray) -> Predicted:
-        if not last or not np.array_equal(last[0][0], q):
-            last[:] = [(q.copy(), predict(state, free @ whitened(q), observed))]
-        return last[0][1]
-
-    def errors(q: FloatArray) -> FloatArray:
-        return np.concatenate([residuals(there(q), observed, weighting), gauge @ whitened(q)])
-
-    def slopes(q: FloatArray) -> LinearOperator:
-        rows = jacobian(there(q), observed, weighting, state.size) @ free
-        count, back = rows.shape[0], csr_array(rows.T)
-
-        def forth(v: FloatArray) -> FloatArray:
-            y = whitened(v)
-            return np.concatenate([rows @ y, gauge @ y])
-
-        return LinearOperator(
-            (count + len(gauge), free.shape[1]),
-            matvec=forth,
-            rmatvec=lambda v: whiten_back(back @ v[:count] + gauge.T @ v[count:]),
-        )
-
-    start = jacobian(predict(state, np.zeros(state.size), observed), observed, weighting, state.size) @ free
-    scale, factor = _factor(normal_matrix(start, gauge))
-
-    def whitened(q: FloatArray) -> FloatArray:
-        return np.asarray(solve_triangular(factor, q.ravel(), check_finite=False) / scale)
-
-    def whiten_back(y: FloatArray) -> FloatArray:
-        return np.asarray(solve_triangular(factor, y / scale, trans="T", check_finite=False))
-
-    found = least_squares(
-        errors,
-        np.zeros(free.shape[1]),
-        jac=slopes,
-        method="trf",
-        tr_solver="lsmr",
-        loss="soft_l1" if robust else "linear",
-        f_scale=_KNEE,
-        ftol=tolerance,
-        xtol=tolerance,
-        gtol=1e-12,
-        max_nfev=_MOST_STEPS,
-    )
-    return state.moved(free @ whitened(found.x))
+def _cost(errors: FloatArray, robust: bool) -> tuple[float, FloatArray]:
+    """Sum of squares, or of what soft L1 makes of them, and the weights that give its slope."""
+    if not robust:
+        return float(errors @ errors), np.ones_like(errors)
+    root = np.sqrt(1 + (errors / _KNEE) ** 2)
+    return float(2 * _KNEE**2 * (root - 1).sum()), 1 / root
 
 
 def normal_matrix(rows: csr_array, gauge: FloatArray) -> FloatArray:
@@ -151,18 +144,18 @@ def normal_matrix(rows: csr_array, gauge: FloatArray) -> FloatArray:
 
 def covariance(state: State, observed: Observations, weighting: Weighting, free: csr_array) -> FloatArray:
     """Covariance of the free parameters (F, F): the inverse of JᵀJ, where standard deviations are those of the noise."""
-    rows = jacobian(predict(state, np.zeros(state.size), observed), observed, weighting, state.size) @ free
+    rows = jacobian(predict(state, observed), observed, weighting, state.size) @ free
     scale, factor = _factor(normal_matrix(rows, _gauge(observed, free)))
     half = solve_triangular(factor, np.eye(len(scale))) / scale[:, None]
     return np.asarray(half @ half.T)
 
 
-def _factor(normal: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Scales and upper Cholesky factor U with normal ≈ diag(scale) UᵀU diag(scale)."""
+def _factor(normal: FloatArray, damping: float = 0.0) -> tuple[FloatArray, FloatArray]:
+    """Scales and upper Cholesky factor U with normal ≈ diag(scale) UᵀU diag(scale), its diagonal made larger by ``damping``."""
     scale = np.sqrt(normal.diagonal())
     scale[scale == 0] = 1.0  # touches nothing that was kept: the ridge holds it
     scaled = normal / np.outer(scale, scale)
-    ridge = _RIDGE
+    ridge = max(_RIDGE, damping)
     while True:
         try:
             return scale, np.asarray(cholesky(scaled + ridge * np.eye(len(scale)), check_finite=True))
@@ -196,7 +189,7 @@ def place(
     if not some.kept.any():
         return state
     alone = not some.kept[1:].any()  # no projector tells the depth of a board before an affine camera
-    return fit(state, observed.of(rows), some, free, robust=robust, hold_depth=alone, tolerance=1e-6)
+    return fit(state, observed.of(rows), some, free, robust=robust, hold_depth=alone, tolerance=1e-4)
 
 
 # ----------------------------------------------------------------------------------------------------------------- noise
@@ -205,7 +198,7 @@ def weigh(state: State, observed: Observations, kept: BoolArray, sigma_px: Float
 
     ``sigma_px`` (1 + D,) fixes the noise and takes ρ = 0: the first look.
     """
-    predicted = predict(state, np.zeros(state.size), observed)
+    predicted = predict(state, observed)
     along = carried(predicted)
     if sigma_px is not None:
         return Weighting(sigma_px, np.zeros(observed.devices - 1), along, kept)

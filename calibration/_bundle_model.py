@@ -127,31 +127,29 @@ def board_columns(devices: int, view: NDArray[np.int64] | int) -> NDArray[np.int
     return LENS + _BLOCK * (devices - 1) + POSE * np.asarray(view)[..., None] + np.arange(POSE)
 
 
-def predict(state: State, change: FloatArray, observed: Observations) -> Predicted:
-    """What every device should see of every corner after ``change``, and the derivatives by the change there."""
+def predict(state: State, observed: Observations) -> Predicted:
+    """What every device should see of every corner, and the derivatives by a change, where that is zero."""
     devices, corners = observed.devices, len(observed.view)
-    now = state.moved(change)
-    spun = _spin(split(change, devices)[1][:, :3])
     seen, by_lens = np.empty((devices, corners, 2)), np.empty((devices, corners, 2, LENS))
     by_board, along = np.empty((devices, corners, 2, POSE)), np.empty((devices, corners, 2, 2))
     by_pose = np.empty((devices - 1, corners, 2, POSE))
     boards = devices - 1 + observed.view
-    turned = np.einsum("nij,nj->ni", now.rotations[boards], observed.board_mm)
-    xyz = turned + now.shifts[boards]
-    by_turn = -_cross(turned) @ spun[boards]
+    turned = np.einsum("nij,nj->ni", state.rotations[boards], observed.board_mm)
+    xyz = turned + state.shifts[boards]
+    by_turn = -_cross(turned)
     for device in range(devices):
         if device == 0:
-            seen[0], by_lens[0], by_xyz = see(now.lens[0], xyz, observed.sights)
+            seen[0], by_lens[0], by_xyz = see(state.lens[0], xyz, observed.sights)
         else:
-            rotation = now.rotations[device - 1]
+            rotation = state.rotations[device - 1]
             around = (xyz - observed.middle_mm) @ rotation.T
-            seen[device], by_lens[device], by_own = see(now.lens[device], around + now.shifts[device - 1])
-            by_pose[device - 1, ..., :3] = by_own @ (-_cross(around) @ spun[device - 1])
+            seen[device], by_lens[device], by_own = see(state.lens[device], around + state.shifts[device - 1])
+            by_pose[device - 1, ..., :3] = -by_own @ _cross(around)
             by_pose[device - 1, ..., 3:] = by_own
             by_xyz = by_own @ rotation
         by_board[device, ..., :3] = by_xyz @ by_turn
         by_board[device, ..., 3:] = by_xyz
-        along[device] = by_xyz @ now.rotations[boards][:, :, :2]
+        along[device] = by_xyz @ state.rotations[boards][:, :, :2]
     return Predicted(seen, by_lens, by_pose, by_board, along)
 
 
@@ -228,7 +226,7 @@ def jacobian(predicted: Predicted, observed: Observations, weighting: Weighting,
             places += [np.broadcast_to(c, (count, len(c))) for c in (pose_columns(device), lens_columns(0))]
         block = np.concatenate([*own, by_board], axis=2) / -sigma
         where = np.concatenate([*places, boards[kept]], axis=1)
-        values.append(block.reshape(2 * count, -1))
+        values.append(block.reshape(2 * count, block.shape[2]))
         columns.append(np.repeat(where, 2, axis=0))
     lengths = np.concatenate([np.full(len(v), v.shape[1]) for v in values])
     ends = np.concatenate([[0], np.cumsum(lengths)])
@@ -241,14 +239,3 @@ def _cross(vectors: FloatArray) -> FloatArray:
     x, y, z = vectors.T
     o = np.zeros_like(x)
     return np.stack([np.stack([o, -z, y], -1), np.stack([z, o, -x], -1), np.stack([-y, x, o], -1)], axis=1)
-
-
-def _spin(vectors: FloatArray) -> FloatArray:
-    """(N, 3, 3) left Jacobians of the rotation: exp(w + δ) ≈ exp(J δ) exp(w)."""
-    angle = np.linalg.norm(vectors, axis=1)[:, None, None]
-    small = angle < 1e-4
-    safe = np.where(small, 1.0, angle)
-    first = np.where(small, 0.5, (1 - np.cos(safe)) / safe**2)
-    second = np.where(small, 1 / 6, (safe - np.sin(safe)) / safe**3)
-    cross = _cross(vectors)
-    return np.eye(3) + first * cross + second * (cross @ cross)

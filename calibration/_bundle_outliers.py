@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from rakelight.calibration._bundle_fit import fit, place, weigh
@@ -51,10 +52,10 @@ def settle(state: State, observed: Observations, free: csr_array, dropped: BoolA
     kept = _usable(observed, dropped)
     if first:
         guess = np.full(observed.devices, _FIRST_SIGMA_PX)
-        state = fit(state, observed, weigh(state, observed, kept, guess), free, robust=True, tolerance=1e-6)
+        state = fit(state, observed, weigh(state, observed, kept, guess), free, robust=True, tolerance=1e-3)
     for _ in range(_MOST_ROUNDS):
         weighting = weigh(state, observed, kept)
-        state = fit(state, observed, weighting, free, robust=True, tolerance=1e-6)
+        state = fit(state, observed, weighting, free, robust=True, tolerance=1e-3)
         weighting = weigh(state, observed, kept)
         moved = _worst_view(state, observed, weighting, dropped)
         if moved is not None:
@@ -75,7 +76,7 @@ def settle(state: State, observed: Observations, free: csr_array, dropped: BoolA
 
 def lengths(state: State, observed: Observations, weighting: Weighting) -> FloatArray:
     """(1 + D, N) lengths of the residuals in standard deviations, the camera's share taken out; NaN where not seen."""
-    raw = observed.seen - predict(state, np.zeros(state.size), observed).seen
+    raw = observed.seen - predict(state, observed).seen
     through = np.einsum("dnij,nj->dni", weighting.carried, raw[0])
     raw[1:] -= weighting.rho[:, None, None] * through
     return np.asarray(np.linalg.norm(raw, axis=2) / weighting.sigma_px[:, None])
@@ -134,7 +135,7 @@ def _culprit(
     return best[1]
 
 
-def same_views(views: Sequence[tuple[FloatArray, FloatArray]], least_px: float = 0.5) -> dict[int, int]:
+def same_views(views: Sequence[tuple[NDArray[np.int64], FloatArray]], least_px: float = 0.5) -> dict[int, int]:
     """Views that show a board where an earlier one did: number → number of the earlier one.
 
     ``views`` are (ids, uv). A board that was laid anew never lies the same within half a pixel.

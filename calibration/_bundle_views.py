@@ -194,7 +194,7 @@ def first_state(
     free = _projectors_alone(observed, len(usable))
     weighting = weigh(state, observed, kept, np.full(1 + count, _FIRST_SIGMA_PX))
     if count:
-        state = fit(state, observed, weighting, free, robust=True, hold_depth=False, tolerance=1e-6)
+        state = fit(state, observed, weighting, free, robust=True, hold_depth=False, tolerance=1e-3)
     for device in range(1, 1 + count):
         if not (np.isfinite(state.lens[device]).all() and state.shifts[device - 1, 2] > 0):
             raise CalibrationError(

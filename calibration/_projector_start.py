@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from rakelight.calibration._bundle_model import LENS, FloatArray
 
@@ -98,7 +99,7 @@ def boards_before_affine(
 
 
 def _zhang(
-    points: list[FloatArray], seen: list[FloatArray], size: tuple[int, int], flags: int
+    points: list[NDArray[np.float32]], seen: list[NDArray[np.float32]], size: tuple[int, int], flags: int
 ) -> tuple[FloatArray, list[FloatArray], list[FloatArray]]:
     _, matrix, _, turns, shifts = cv2.calibrateCamera(points, seen, size, None, None, flags=flags)
     return np.asarray(matrix), list(turns), list(shifts)

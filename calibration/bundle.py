@@ -201,7 +201,7 @@ def _solution(
     tried: list[tuple[str, float]],
 ) -> RigSolution:
     observed, state, kept, names = problem.observed, settled.state, settled.kept, problem.devices
-    raw = observed.seen - predict(state, np.zeros(state.size), observed).seen
+    raw = observed.seen - predict(state, observed).seen
     covered = covariance(state, observed, settled.weighting, free)
     rotations = state.rotations[observed.devices - 1 :].copy()
     translations = state.shifts[observed.devices - 1 :] - rotations @ problem.board_middle_mm

@@ -100,9 +100,9 @@ def depth_uncertainty(
         flat.append(np.linalg.norm(at - smooth @ at, axis=-1))
         height.append(np.linalg.norm(over - smooth @ at, axis=-1))
     shape = (-1, *grid)
-    maps = (np.reshape(m, shape) for m in (depth, flat, height))
+    maps = [np.reshape(m, shape) for m in (depth, flat, height)]
     numbers = tuple(p.direction for p in solution.projectors)
-    return DepthUncertainty(uv, numbers, *maps, above_mm)
+    return DepthUncertainty(uv, numbers, maps[0], maps[1], maps[2], above_mm)
 
 
 def _moves(solution: RigSolution, xyz: FloatArray) -> FloatArray:

@@ -22,6 +22,7 @@ _OVEREXPOSED_FRACTION = 0.25  # of the disc
 _RIVAL_FRACTION = 0.5  # of the area of the largest blob
 _WIDE = 0.3  # of the radius: a saturated blob of larger radius hides where its middle is
 _MOSAIC_FREE = np.outer([1.0, 2.0, 1.0], [1.0, 2.0, 1.0]) / 16.0  # R, G, B weigh alike about every photosite
+_FLANK = 1.4  # by which the flank of a highlight may be wider than its core
 _CENTRE_SIGMA_PX = 0.02
 
 
@@ -98,7 +99,7 @@ def find_highlight(image: NDArray[Any], circle: Circle, saturation: float | None
         )
     saturated = int(blobs.sum()) >= 4
     if not saturated:
-        blobs = inside & (crop >= _peak_threshold(crop, inside, saturation))
+        blobs = inside & (_without_mosaic(crop) >= _peak_threshold(crop, inside, saturation))
     core, area, rival = _largest_blob(blobs)
     (u_mean, v_mean), sigma = _centre(crop, inside, core, saturation, circle, (left, top))
     fraction = float(np.hypot(u_mean - circle.u, v_mean - circle.v)) / circle.radius
@@ -133,13 +134,15 @@ def _centre(
     The light of a lamp is even over the solid angle of its mirror image, that of a rough sphere's lobe grows by 1/(n·v)
     (Walter et al. 2007, eq. 20). Which of both holds is not known: half the difference counts as uncertainty.
     """
-    smooth = cv2.filter2D(
-        np.minimum(crop, saturation).astype(np.float64), -1, _MOSAIC_FREE, borderType=cv2.BORDER_REFLECT_101
-    )
+    smooth = _without_mosaic(np.minimum(crop, saturation))
     base, peak = float(np.median(smooth[inside])), float(smooth[core].max())
     level = base + 0.3 * (peak - base)
-    reach = cv2.dilate(core.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
-    v, u = np.nonzero(reach & inside & (smooth > level))
+    bright = inside & (smooth > level)
+    _, labels = cv2.connectedComponents(bright.astype(np.uint8), connectivity=8)
+    spot = _opened(labels == np.bincount(labels[core]).argmax())
+    if np.sqrt(spot.sum()) > _FLANK * np.sqrt(core.sum()) + 3.0:  # a halo of lens or room, and none of the lamp's
+        spot = cv2.dilate(core.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    v, u = np.nonzero(cv2.dilate(spot.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & bright)
     weight = smooth[v, u] - level
     x, y = (u + corner[0] - circle.u) / circle.radius, (v + corner[1] - circle.v) / circle.radius
     z = np.sqrt(np.maximum(1.0 - x * x - y * y, 1e-2))
@@ -152,6 +155,11 @@ def _centre(
     ragged = 0.3 / max(len(u), 1) ** 0.5  # of the pixel grid on a rim of that length
     sigma = float(np.sqrt(_CENTRE_SIGMA_PX**2 + (0.3 * ragged) ** 2 + float(np.sum((lamp - lobe) ** 2)) / 4.0))
     return (circle.u + float(lobe[0]), circle.v + float(lobe[1])), sigma
+
+
+def _without_mosaic(image: NDArray[Any]) -> FloatArray:
+    """Smoothed so that the photosites of all colours weigh alike."""
+    return cv2.filter2D(image.astype(np.float64), -1, _MOSAIC_FREE, borderType=cv2.BORDER_REFLECT_101)
 
 
 def _disc(grey: NDArray[Any], circle: Circle) -> tuple[NDArray[Any], NDArray[np.bool_], tuple[int, int]]:
@@ -191,9 +199,14 @@ def _largest_blob(blobs: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int, int
     _, labels, stats, _ = cv2.connectedComponentsWithStats(blobs.astype(np.uint8), connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]
     order = np.argsort(-areas, kind="stable")
-    blob = np.pad((labels == 1 + order[0]).astype(np.uint8), 1)
-    half = int(0.5 * cv2.distanceTransform(blob, cv2.DIST_L2, 5).max())
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * half + 1, 2 * half + 1))
-    core = cv2.morphologyEx(blob, cv2.MORPH_OPEN, disc) if half else blob
+    core = _opened(labels == 1 + order[0])
     rival = int(areas[order[1]]) if len(areas) > 1 else 0
-    return core[1:-1, 1:-1].astype(bool), int(areas[order[0]]), rival
+    return core, int(areas[order[0]]), rival
+
+
+def _opened(blob: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A blob freed of streaks: opened by a disc of half its inner radius."""
+    padded = np.pad(blob.astype(np.uint8), 1)
+    half = int(0.5 * cv2.distanceTransform(padded, cv2.DIST_L2, 5).max())
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * half + 1, 2 * half + 1))
+    return np.asarray(cv2.morphologyEx(padded, cv2.MORPH_OPEN, disc) if half else padded)[1:-1, 1:-1].astype(bool)

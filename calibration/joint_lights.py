@@ -10,7 +10,7 @@ Frame: OpenCV camera frame in mm.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from rakelight.calibration.plane_lights import (
     PlaneSamples,
     fit_plane_lights,
     inflation,
+    plane_jacobian,
     plane_residuals,
 )
 from rakelight.calibration.spheres import mirrored
@@ -54,8 +55,8 @@ class SphereRays:
         mm.
     origins, rays : (K, 3) float64
         Viewing rays of the highlights.
-    per_px : (K, 3, 2) float64
-        How the mirrored direction turns with the highlight's pixel, per px.
+    to_px : (K, 2, 3) float64
+        By how many px the highlight moves with a turn of the mirrored direction.
     sigma_px : (K,) float64
     """
 
@@ -64,7 +65,7 @@ class SphereRays:
     radius: float
     origins: FloatArray
     rays: FloatArray
-    per_px: FloatArray
+    to_px: FloatArray
     sigma_px: FloatArray
 
 
@@ -99,7 +100,7 @@ def sphere_rays(
         radius,
         np.array(origins),
         np.array(rays),
-        np.stack(turned, axis=-1),
+        np.linalg.pinv(np.stack(turned, axis=-1)),
         np.array([h.sigma_px for h in highlights]),
     )
 
@@ -209,14 +210,18 @@ def _solve(
     widen = np.ones(2)
 
     def residuals(x: FloatArray) -> FloatArray:
-        rays = _ray_residuals(spheres, x, count) / widen[0]
-        prior = _centre_residuals(spheres, x, count)
-        if shading is None:
-            return np.concatenate([rays, prior, x[3 * count : 4 * count]])
-        return np.concatenate([rays, prior, shading(x[: 4 * count]) / widen[1]])
+        few = _few(spheres, x, count, widen[0], bare=shading is None)
+        return few if shading is None else np.concatenate([few, shading(x[: 4 * count]) / widen[1]])
+
+    def jacobian(x: FloatArray) -> FloatArray:
+        few = _differences(lambda y: _few(spheres, y, count, widen[0], bare=shading is None), x, 1e-5 * scale)
+        if not planes:
+            return few
+        many = plane_jacobian(planes)(x[: 4 * count]) / widen[1]
+        return np.concatenate([few, np.pad(many, ((0, 0), (0, 3 * len(spheres))))])
 
     for attempt in range(2):
-        fit = least_squares(residuals, begin, x_scale=scale)
+        fit = least_squares(residuals, begin, jacobian, x_scale=scale, max_nfev=60)
         whitened = _ray_residuals(spheres, fit.x, count)
         free = max(len(whitened) - 3 * count * (not planes), 1)
         rms = float(np.sqrt(np.sum(whitened**2) / free)) if len(whitened) else 0.0
@@ -229,6 +234,21 @@ def _solve(
     return fit.x, np.linalg.pinv(fit.jac.T @ fit.jac, hermitian=True), rms
 
 
+def _few(spheres: Sequence[SphereRays], x: FloatArray, count: int, widen: float, *, bare: bool) -> FloatArray:
+    """Residuals of the spheres; without a plane (``bare``) the powers, which nothing tells, stay at 1."""
+    rays = _ray_residuals(spheres, x, count) / widen
+    return np.concatenate([rays, _centre_residuals(spheres, x, count), x[3 * count : 4 * count] if bare else rays[:0]])
+
+
+def _differences(residuals: Callable[[FloatArray], FloatArray], x: FloatArray, steps: FloatArray) -> FloatArray:
+    """Jacobian by central differences."""
+    columns = [
+        (residuals(x + move) - residuals(x - move)) / (2.0 * step)
+        for step, move in zip(steps, np.diag(steps), strict=True)
+    ]
+    return np.stack(columns, axis=-1)
+
+
 def _ray_residuals(spheres: Sequence[SphereRays], x: FloatArray, count: int) -> FloatArray:
     """Angles between mirrored rays and the directions to the sources, in standard deviations, (S·K·2,)."""
     positions, out = x[: 3 * count].reshape(count, 3), [np.empty(0)]
@@ -237,8 +257,7 @@ def _ray_residuals(spheres: Sequence[SphereRays], x: FloatArray, count: int) -> 
         point, direction = mirrored(sphere.origins, sphere.rays, centre, sphere.radius)
         wanted = positions - point
         wanted /= np.linalg.norm(wanted, axis=-1, keepdims=True)
-        # in pixels of the highlight: least squares of per_px · p = wanted − direction
-        pixels = np.einsum("kpi,ki->kp", np.linalg.pinv(sphere.per_px), wanted - direction)
+        pixels = np.einsum("kpi,ki->kp", sphere.to_px, wanted - direction)
         out.append((pixels / sphere.sigma_px[:, None]).ravel())
     return np.concatenate(out)
 

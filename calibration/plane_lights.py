@@ -26,7 +26,7 @@ from rakelight.reconstruction.models import Camera, Plane
 
 FloatArray = NDArray[np.float64]
 
-MAX_MISFIT = 0.02
+MAX_MISFIT = 0.01
 """Rms by which the ratios may miss the model; a plane that is bent, stepped or partly shadowed misses it by more."""
 WARN_MISFIT = 0.003
 MAX_PRINT = 0.01
@@ -73,6 +73,22 @@ class PlaneSamples:
         away = self.logs - log_strengths[:, None] - np.log(np.maximum(height, 1e-6)) + 1.5 * np.log(squared)
         weight = self.sigma**-2
         return np.asarray(away - (weight * away).sum(0) / weight.sum(0))
+
+    def jacobian(self, positions: FloatArray) -> FloatArray:
+        """(K·N, 4K) derivatives of :meth:`misfit` over sigma by positions and log powers, as :func:`unpack` has them."""
+        count, blocks = self.logs.shape
+        to_source = positions[:, None] - self.points[None]
+        squared = np.einsum("kni,kni->kn", to_source, to_source)
+        own = 3.0 * to_source / squared[..., None] - self.normal / (to_source @ self.normal)[..., None]
+        weight = self.sigma**-2
+        weight = weight / weight.sum(0)
+        out = np.zeros((count, blocks, 4 * count))
+        for k in range(count):
+            part = (np.arange(count)[:, None] == k) - weight[k]  # of a change in zone k that each zone keeps
+            part = part / self.sigma
+            out[..., 3 * k : 3 * k + 3] = part[..., None] * own[k]
+            out[..., 3 * count + k] = -part
+        return out.reshape(count * blocks, 4 * count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,8 +199,10 @@ def sample_plane(
             code="calibration.white_saturated",
         )
     share = np.array([c[usable] for c in cells])
-    share = share / share.sum(axis=0)  # what all zones have in common cancels cell by cell
-    sigma = share.std(axis=-1) / share.mean(axis=-1) / np.sqrt(share.shape[-1] - 1)
+    share = share / share.sum(axis=0)  # what all zones have in common cancels cell by cell, with a 1/K of the noise
+    # differences of neighbours: the shading itself varies within a block
+    scatter = np.sqrt(np.mean(np.diff(share, axis=-1) ** 2, axis=-1) / 2 * len(zones) / (len(zones) - 1))
+    sigma = scatter / share.mean(axis=-1) / np.sqrt(share.shape[-1])
     rows, columns = np.nonzero(usable)
     uv = np.stack([columns, rows], axis=-1) * float(side) + (side - 1) / 2
     points = plane.intersect(*camera.rays(uv))
@@ -231,7 +249,7 @@ def fit_plane_lights(samples: Sequence[PlaneSamples], start: FloatArray) -> Plan
     ------
     CalibrationError
         ``calibration.zones_swapped``: the shading of the zones belongs to the starts of others;
-        ``calibration.plane_not_flat``: misfit above 2 %; ``calibration.zones_differ``.
+        ``calibration.plane_not_flat``: misfit above 1 %; ``calibration.zones_differ``.
     """
     begin = check_array("start of the lights", start, shape=(None, 3), finite=True).astype(np.float64)
     if not samples or any(s.zones != samples[0].zones for s in samples) or len(begin) != len(samples[0].zones):
@@ -244,7 +262,11 @@ def fit_plane_lights(samples: Sequence[PlaneSamples], start: FloatArray) -> Plan
     zones, whole = samples[0].zones, sum(len(s.points) for s in samples)
     for attempt in range(2):
         fit = least_squares(
-            plane_residuals(samples), _packed(begin), jac="2-point", x_scale=_scales(len(zones)), method="trf"
+            plane_residuals(samples),
+            np.concatenate([begin.ravel(), np.zeros(len(begin))]),
+            plane_jacobian(samples),
+            x_scale=_scales(len(zones)),
+            max_nfev=60,
         )
         positions, logs = unpack(fit.x, len(zones))
         if attempt == 0:
@@ -279,13 +301,22 @@ def plane_residuals(samples: Sequence[PlaneSamples]) -> Callable[[FloatArray], F
     return residuals
 
 
+def plane_jacobian(samples: Sequence[PlaneSamples]) -> Callable[[FloatArray], FloatArray]:
+    """Derivatives of :func:`plane_residuals`."""
+
+    def jacobian(x: FloatArray) -> FloatArray:
+        count = len(x) // 4
+        positions, _ = unpack(x, count)
+        gauge = np.zeros((1, 4 * count))
+        gauge[0, 3 * count :] = 1e4
+        return np.concatenate([*(s.jacobian(positions) for s in samples), gauge])
+
+    return jacobian
+
+
 def unpack(x: FloatArray, count: int) -> tuple[FloatArray, FloatArray]:
     """Positions (K, 3) and log powers (K,) of a parameter vector."""
     return x[: 3 * count].reshape(count, 3), x[3 * count : 4 * count]
-
-
-def _packed(positions: FloatArray) -> FloatArray:
-    return np.concatenate([positions.ravel(), np.zeros(len(positions))])
 
 
 def _scales(count: int) -> FloatArray:

@@ -32,7 +32,7 @@ _TRIALS = 48
 _FLOOR_PX = 0.02  # least scale of an outlier
 _OUTLIER = 3.0  # robust standard deviations
 _ROUNDS = 4
-_FINE_SHARE = 1e-3  # of the window: see _refine
+_HOLD = 1e-3  # of the trace: perspective is held towards none where the pixels cannot tell it
 
 
 def corner_window(uv: ArrayLike) -> int:
@@ -111,7 +111,7 @@ def _window(
     good = np.isfinite(values).all(axis=-1)
     weights = np.ones(good.shape)
     if sigmas is not None:
-        variance = sum(s[part].astype(np.float64) ** 2 for s in sigmas) / 2
+        variance = np.mean([s[part].astype(np.float64) ** 2 for s in sigmas], axis=0)
         good &= np.isfinite(variance)
         known = variance[good]
         # Pixels are never as sure as the surest claim to be; and none may outweigh all others.
@@ -179,8 +179,7 @@ def _homography(points: FloatArray, values: FloatArray, weights: FloatArray, sta
         target = (values * scale[:, None]).T
         flat = rows.reshape(-1, 8)
         normal = flat.T @ flat
-        # A window sees little perspective: it is held to what the pixels can tell, towards none.
-        normal[[6, 7], [6, 7]] += _FINE_SHARE * normal.trace()
+        normal[[6, 7], [6, 7]] += _HOLD * normal.trace()
         h = np.linalg.solve(normal, flat.T @ target.ravel())
     return h
 

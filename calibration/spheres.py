@@ -147,7 +147,9 @@ def sphere_position(
     centre = origins[0] + w / length * (radius / np.sin(half_angle))
     if diameter_mm is not None and table is not None:
         on_table = _lying(table, np.asarray(w / length), radius)
-        _check_size(circle, float(np.linalg.norm(on_table) / np.linalg.norm(centre)), diameter_mm)
+        # the one sphere that touches both the cone of rays and the table
+        implied = table.offset_mm / (float(table.normal @ centre) / radius - 1.0)
+        _check_size(circle, float(np.linalg.norm(on_table) / np.linalg.norm(centre)), diameter_mm, 2.0 * implied)
         centre = on_table
     return centre, radius, unit
 
@@ -157,15 +159,15 @@ def _lying(table: Plane, axis: FloatArray, radius: float) -> FloatArray:
     return np.asarray(axis * ((table.offset_mm + radius) / float(table.normal @ axis)))
 
 
-def _check_size(circle: Circle, ratio: float, diameter_mm: float) -> None:
-    """``ratio``: radius that the image shows to the one that diameter and table demand."""
+def _check_size(circle: Circle, ratio: float, diameter_mm: float, implied_mm: float) -> None:
+    """``ratio``: radius that the image shows to the one that diameter and table demand; ``implied_mm``: diameter it shows."""
     if abs(ratio - 1.0) > max(MAX_SIZE_ERROR, 2.0 / circle.radius):
         raise CalibrationError(
             f"the outline at ({circle.u:.1f}, {circle.v:.1f}) px has a radius of {circle.radius:.1f} px; a ball of "
             f"{diameter_mm:g} mm on the table shows {circle.radius / ratio:.1f} px ({ratio - 1.0:+.1%}; allowed: "
             f"±{MAX_SIZE_ERROR:.0%})",
-            hint="check the declared diameter (the image says "
-            f"{diameter_mm * ratio:.2f} mm), the outline (a mirrored table makes a ring at 0.7 of the radius) and the table",
+            hint=f"check the declared diameter (the image says {implied_mm:.2f} mm), the outline (a mirrored table makes a "
+            "ring at 0.7 of the radius) and the table",
             code="calibration.sphere_size",
         )
 
@@ -182,7 +184,7 @@ def _telecentric_position(
     seen = float(np.linalg.norm(across, axis=1).mean())
     radius = diameter_mm / 2.0 if diameter_mm is not None else seen
     if diameter_mm is not None:
-        _check_size(circle, seen / radius, diameter_mm)
+        _check_size(circle, seen / radius, diameter_mm, 2.0 * seen)
     if table is not None:
         centre = centre + ray * (float(radius - table.height_mm(centre)) / float(table.normal @ ray))
     return centre, radius, "mm"

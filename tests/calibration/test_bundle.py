@@ -88,7 +88,7 @@ def test_derivatives_are_those_of_the_prediction(affine: bool) -> None:
     count, boards, projectors = 12, 2, 2
     lens = np.array([[900.0, 910, 320, 240, -0.1, 0.05, 1e-3, -2e-3, 0.01]] * (1 + projectors))
     rotations = Rotation.from_rotvec(rng.normal(0, 0.2, (projectors + boards, 3))).as_matrix()
-    shifts = rng.normal(0, 5, (projectors + boards, 3)) + (0, 0, 200)
+    shifts = rng.normal(0, 5, (projectors + boards, 3)) + np.array([0.0, 0.0, 200.0])
     sights = np.eye(3)[:2] if affine else None
     if affine:
         lens[0, 4:] = 0
@@ -96,16 +96,15 @@ def test_derivatives_are_those_of_the_prediction(affine: bool) -> None:
     board_mm = np.column_stack([rng.uniform(-15, 15, (count, 2)), np.zeros(count)])
     observed = model.Observations(rng.integers(0, boards, count), board_mm, seen, sights, np.array([1.0, 2.0, 198.0]))
     state = model.State(lens, rotations, shifts)
-    at = rng.normal(0, 1e-3, state.size)
-    along = model.carried(model.predict(state, at, observed))
+    along = model.carried(model.predict(state, observed))
     weighting = model.Weighting(np.array([0.3, 0.2, 0.1]), np.array([0.7, 0.4]), along, rng.random((3, count)) < 0.8)
-    rows = model.jacobian(model.predict(state, at, observed), observed, weighting, state.size).toarray()
+    rows = model.jacobian(model.predict(state, observed), observed, weighting, state.size).toarray()
     for k in range(state.size):
         step = np.zeros(state.size)
-        step[k] = 1e-6 * max(1.0, 100.0 * (k % 15 < 4))
-        ends = (model.residuals(model.predict(state, at + s, observed), observed, weighting) for s in (step, -step))
-        numeric = np.subtract(*ends) / (2 * step[k])
-        assert np.allclose(rows[:, k], numeric, atol=2e-4 * max(1.0, np.abs(numeric).max())), k
+        step[k] = 1e-6
+        ends = [model.residuals(model.predict(state.moved(s), observed), observed, weighting) for s in (step, -step)]
+        numeric = (ends[0] - ends[1]) / 2e-6
+        assert np.allclose(rows[:, k], numeric, atol=1e-4 * max(1.0, np.abs(numeric).max())), k
 
 
 # -------------------------------------------------------------------------------------------------------------- the truth
@@ -220,7 +219,7 @@ def test_a_view_given_twice_counts_once(solved: RigSolution) -> None:
     solution = solve([*views, twin])
     assert solution.rejected == ("pose 2 again is left out: it shows the board where pose 2 does",)
     assert not solution.kept[-1].any() and np.isnan(solution.translations_mm[-1]).all()
-    _same(solution, solved, px=1e-3)
+    _same(solution, solved, um=0.01)
 
 
 def test_a_board_that_moved_before_one_projector_loses_that_one() -> None:
@@ -253,15 +252,10 @@ def _moved(directions: set[int], by_mm: float) -> list[View]:
     return views
 
 
-def _same(solution: RigSolution, other: RigSolution, px: float = 0.02) -> None:
-    """Both models project the middle of the scene alike, over all of the field."""
-    v, u, z = np.meshgrid(np.linspace(-12, 12, 5), np.linspace(-18, 18, 5), [190.0, 200.0])
-    xyz = np.stack([u, v, z], axis=-1)
-    # Their frames may differ by what noise leaves open; heights are what counts.
-    assert height_bias_um(solution) < 3.0
-    for mine, theirs in zip(solution.projectors, other.projectors, strict=True):
-        there = mine.project(xyz) - theirs.project(xyz)
-        assert np.abs(there - there.mean(axis=(0, 1, 2))).max() < max(px * 20, 0.02)
+def _same(solution: RigSolution, other: RigSolution, um: float = 1.0) -> None:
+    """Both measure the same heights, to what one corner more or less may do."""
+    mine, theirs = (rig.height_errors(s, CAMERA, PAIR)["errors_mm"] for s in (solution, other))
+    assert 1e3 * np.sqrt(np.mean((mine - theirs) ** 2)) < um
 
 
 def test_missing_corners_and_directions_are_no_fault() -> None:
@@ -280,7 +274,7 @@ def test_missing_corners_and_directions_are_no_fault() -> None:
 
 
 def test_too_few_views_are_refused() -> None:
-    with pytest.raises(CalibrationError, match="camera: 2 usable views.*needed: 3") as caught:
+    with pytest.raises(CalibrationError, match=r"camera: 2 usable views.*needed: 3") as caught:
         solve(views_of()[:2])
     assert caught.value.code == "calibration.too_few_views"
     views = views_of()

@@ -82,7 +82,7 @@ def test_black_squares_may_be_undecodable_or_wrong() -> None:
 
 
 def test_uncertain_pixels_count_less() -> None:
-    sigma = np.where(squares(), 0.02, 0.4)
+    sigma = np.where(squares(), 0.05, 0.2)
     exact = apply(pixels())
     errors = {}
     for name, maps in (("weighted", (sigma.astype(np.float32),) * 2), ("plain", None)):
@@ -93,7 +93,7 @@ def test_uncertain_pixels_count_less() -> None:
             found, _ = projector_corners(values[..., 0], values[..., 1], corners(), sigma_px=maps)
             rms.append(np.mean((found - apply(corners())) ** 2))
         errors[name] = np.sqrt(np.mean(rms))
-    assert errors["weighted"] < 0.005 and errors["weighted"] < 0.8 * errors["plain"]
+    assert errors["weighted"] < 0.006 and errors["weighted"] < 0.8 * errors["plain"], errors
 
 
 def test_blur_over_the_edges_of_the_squares_leaves_no_bias() -> None:

@@ -15,9 +15,12 @@ from rakelight.calibration.spheres import (
     Circle,
     Highlight,
     find_highlight,
+    find_known_spheres,
     find_sphere,
     find_spheres,
+    mirrored,
     reflect_highlight,
+    share_outside,
     sphere_light_direction,
     sphere_position,
 )
@@ -149,6 +152,105 @@ def read(path: Path) -> NDArray[Any]:
     return np.asarray(image)
 
 
+# --- balls that mirror the table -------------------------------------------------------------------------
+
+
+LAMPS = np.array([[148.5, 0, 51.5], [0, -148.5, 51.5], [-148.5, 0, 51.5], [0, 148.5, 51.5]])
+
+
+def lit_table(points: FloatArray, ball: FloatArray, radius: float) -> FloatArray:
+    """Mean irradiance over the lamps of points on the table, with the shadows of the ball."""
+    total = np.zeros(points.shape[:-1])
+    for lamp in LAMPS:
+        away = np.linalg.norm(lamp - points, axis=-1)
+        towards = (lamp - points) / away[..., None]
+        along = ((ball - points) * towards).sum(-1)
+        shaded = (((ball - points) ** 2).sum(-1) - along**2 < radius**2) & (along > 0)
+        total += np.where(shaded, 0.0, -towards[..., 2] * (210.0 / away) ** 2) / len(LAMPS)
+    return total
+
+
+def ball_on_table(camera: Any, ball: FloatArray, radius: float, room: float, seed: int = 0) -> FloatArray:
+    """12-bit picture, with noise, of a chrome ball on a matte table at 200 mm that it mirrors; ``room`` lights both."""
+
+    def table(origin: FloatArray, ray: FloatArray) -> FloatArray:
+        down = np.where(ray[..., 2] > 1e-3, ray[..., 2], np.nan)
+        points = origin + ray * ((200.0 - origin[..., 2]) / down)[..., None]
+        seen = np.abs(points[..., :2]).max(-1) < 250.0  # NaN: not seen
+        return np.where(seen, 0.12 * (lit_table(points, ball, radius) + room), room)
+
+    grid = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), axis=-1)
+    image = np.zeros((camera.height, camera.width))
+    for du, dv in ((i, j) for i in (-0.25, 0.25) for j in (-0.25, 0.25)):
+        origin, ray = camera.rays(grid + np.array([du, dv]))
+        off = np.linalg.norm(np.cross(ball - origin, ray), axis=-1)
+        point, out = mirrored(origin, ray, ball, radius)
+        image += np.where(off < radius, 0.55 * table(point, out), table(origin, ray)) / 4
+    electrons = np.clip(cv2.GaussianBlur(image, (0, 0), 0.6) * 10_000, 0, 10_000)
+    noise = np.sqrt(electrons / 4 + 2) * np.random.default_rng(seed).normal(size=image.shape)  # of the mean of 4 frames
+    return np.asarray((electrons + noise) * 0.4, dtype=np.float64)
+
+
+@pytest.mark.parametrize("telecentric", [False, True])
+@pytest.mark.parametrize("room", [0.0, 0.03, 0.5])
+@pytest.mark.parametrize(
+    "width", [456, pytest.param(912, marks=pytest.mark.slow), pytest.param(1368, marks=pytest.mark.slow)]
+)
+def test_outline_of_a_ball_that_mirrors_the_table(width: int, room: float, telecentric: bool) -> None:
+    """The border of the mirrored table at 0.72 of the radius is sharper than the rim, but it is not the rim."""
+    focal = 20_000 * width / 5472
+    camera: Any = PinholeCamera(width, width * 2 // 3, focal, focal, width / 2 - 0.5, width / 3 - 0.5)
+    if telecentric:
+        camera = AffineCamera.orthographic(width, width * 2 // 3, 54.72 / width)
+    ball = np.array([8.0, -4.0, 195.0])
+    circle = find_sphere(ball_on_table(camera, ball, 5.0, room))
+    edge = camera.project(ball + 5.0 * np.array([[0, 0, 0], [1, 0, 0]]))
+    truth = (float(edge[0, 0]), float(edge[0, 1]), float(edge[1, 0] - edge[0, 0]))
+    if not telecentric:
+        rim = true_outline(ball, 5.0, camera)
+        truth = (*rim.mean(axis=0), float(np.linalg.norm(rim - rim.mean(axis=0), axis=1).mean()))
+    assert np.hypot(circle.u - truth[0], circle.v - truth[1]) < 0.3
+    assert abs(circle.radius - truth[2]) < 0.5
+
+
+TABLE = Plane(np.array([0.0, 0.0, -1.0]), -200.0)
+
+
+def test_outline_diameter_and_table_must_agree() -> None:
+    camera = PinholeCamera(1368, 912, 5000.0, 5000.0, 683.5, 455.5)
+    circle = circle_of(true_outline(np.array([10.0, -5.0, 195.0]), 5.0, camera))
+    centre, _, _ = sphere_position(circle, camera, 10.0, TABLE)
+    assert np.allclose(centre, (10.0, -5.0, 195.0), atol=2e-3)
+    for wrong in (9.5, 12.0):
+        with pytest.raises(CalibrationError, match="on the table shows") as caught:
+            sphere_position(circle, camera, wrong, TABLE)
+        assert caught.value.code == "calibration.sphere_size"
+        assert "the image says 10.00 mm" in caught.value.hint
+    inner = Circle(circle.u, circle.v, 0.72 * circle.radius)  # the mirrored table's border, taken for the rim
+    with pytest.raises(CalibrationError, match=r"-2\d\.\d%") as caught:
+        sphere_position(inner, camera, 10.0, TABLE)
+    telecentric = AffineCamera.orthographic(5472, 3648, 0.01)
+    with pytest.raises(CalibrationError) as caught:
+        sphere_position(Circle(2000.0, 1500.0, 500.0), telecentric, 11.0, TABLE)
+    assert caught.value.code == "calibration.sphere_size"
+
+
+def test_known_size_picks_the_ball_out() -> None:
+    """A round tray is larger than the ball and as sharp; camera, table and diameter say which circle is the ball."""
+    camera = PinholeCamera(600, 400, 2200.0, 2200.0, 299.5, 199.5)
+    v, u = np.mgrid[:400, :600]
+    image = np.where(np.hypot(u - 300, v - 200) < 130, 90.0, 40.0)
+    image = np.where(np.hypot(u - 290, v - 210) < 56.4, 8.0, image)
+    image = cv2.GaussianBlur(image, (0, 0), 1.0) + np.random.default_rng(0).normal(size=image.shape)
+    found = find_known_spheres(image, 1, camera, TABLE, 10.0)[0]
+    assert (found.u, found.v, found.radius) == pytest.approx((290, 210, 56.4), abs=0.4)
+
+
+def test_share_outside() -> None:
+    assert share_outside(Circle(50.0, 50.0, 20.0), (100, 100)) == 0.0
+    assert share_outside(Circle(0.0, 50.0, 20.0), (100, 100)) == pytest.approx(0.5, abs=0.01)
+
+
 # --- highlights ------------------------------------------------------------------------------------------
 
 
@@ -185,6 +287,34 @@ def test_unsaturated_highlight_is_weighted() -> None:
     found = find_highlight(image, DISC, saturation=250.0)
     assert (found.u, found.v) == pytest.approx((130.4, 80.7), abs=0.05)
     assert not found.saturated
+
+
+@pytest.mark.parametrize("radius", [3.0, 5.0, 9.0])
+def test_bayer_highlight_to_a_few_hundredths(radius: float) -> None:
+    """A lobe that saturates green further out than red and blue; even over the sphere's normals, seen through 1/(n·v)."""
+    rng = np.random.default_rng(0)
+    v, u = np.mgrid[:200, :240]
+    filters = np.where((u + v) % 2 == 1, 1.0, np.where(u % 2 == 0, 0.72, 0.63))
+    errors = []
+    for _ in range(12):
+        spot = np.array([140.0, 75.0]) + rng.uniform(-1, 1, 2)
+        x, y = (u - DISC.u) / DISC.radius, (v - DISC.v) / DISC.radius
+        z = np.sqrt(np.maximum(1 - x * x - y * y, 1e-3))
+        n = np.array([*((spot - (DISC.u, DISC.v)) / DISC.radius), 0.0])
+        n[2] = np.sqrt(1 - n @ n)
+        lobe = np.exp(-2 * (1 - np.minimum(x * n[0] + y * n[1] + z * n[2], 1)) / (radius / DISC.radius) ** 2 * 1.5) / z
+        image = rng.poisson(np.minimum(9000 * lobe * filters + 40, 1e5)) * 0.4
+        found = find_highlight(np.clip(np.rint(image), 0, 4095).astype(np.uint16), DISC, 4013.0)
+        errors.append(np.array([found.u, found.v]) - spot)
+        assert np.linalg.norm(errors[-1]) < 4 * found.sigma_px
+    assert np.std(errors, axis=0).max() < 0.02  # from place to place on the mosaic
+    assert np.sqrt(np.mean(np.square(errors))) < (0.03 if radius < 6 else 0.1)
+
+
+def test_warns_of_a_highlight_too_large() -> None:
+    found = find_highlight(blob("uint8", 255, (115.0, 95.0), 30.0), DISC)
+    assert "radii wide" in found.warning and "shorten the exposure" in found.warning
+    assert found.sigma_px > 0.1
 
 
 def test_warns_of_a_second_highlight() -> None:

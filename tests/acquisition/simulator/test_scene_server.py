@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -37,6 +38,10 @@ def test_a_renderer_that_fails_unplugs_the_camera_once(caplog: pytest.LogCapture
             link.sendall(HEADER.pack(MAGIC, RENDER, 8, 80) + bytes(80))
             while link.recv(4096):
                 pass  # what was left of HELLO, then the end
+        for _ in range(200):  # the line is written after the link is closed
+            if "no such picture" in caplog.text:
+                break
+            time.sleep(0.01)
         assert "no such picture" in caplog.text
         with socket.create_connection(address, timeout=5) as link:
             assert _hello(link) == 7

@@ -39,8 +39,8 @@ from rakelight.calibration.rig_calibration import RigCalibration
 from rakelight.dataset.recording import Recording
 from rakelight.pipeline.simulate import PRODUCTS, Settings, simulate
 from rakelight.pipeline.surface import Surface, measure_surface
-from rakelight.pipeline.surface_parts import height_above
 from rakelight.pipeline.truth import Truth, compare_surface, load_truth, smooth_areas
+from rakelight.reconstruction.triangulation import heights_above
 
 MATTE = ("knob_cap", "connector_housing", "clay_pot")
 SHINY = ("machined_flange", "ceramic_insulator")
@@ -142,7 +142,7 @@ def errors(surface: Surface, truth: Truth) -> dict[str, Any]:
     """Of depth on smooth areas, and outliers."""
     smooth = compare_surface(surface, truth)["smooth"]
     area = smooth_areas(truth) & np.isfinite(surface.merged.z_mm)
-    true_height = height_above(truth.xyz, surface.table_plane)
+    true_height = heights_above(truth.xyz, surface.table_plane)
     away_mm = np.abs(surface.merged.z_mm - truth.xyz[..., 2])
     single, part = one_surface(truth), truth.mask
 

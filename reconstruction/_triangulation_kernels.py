@@ -175,3 +175,12 @@ def points(z: Any, p: Any, q: Any, along: Any, per_mm: Any, xyz: Any) -> None:
             xyz[v, u, 0] = p[v, u] * factor + along[0] * depth
             xyz[v, u, 1] = q[v, u] * factor + along[1] * depth
             xyz[v, u, 2] = depth
+
+
+@njit(parallel=True, nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+def heights(xyz: Any, normal: Any, offset: Any, out: Any) -> None:
+    """Height of (H, W, 3) points above a plane, reckoned in float64: its terms are hundreds of mm, their sum may be µm."""
+    x, y, z = normal
+    for v in prange(out.shape[0]):
+        for u in range(out.shape[1]):
+            out[v, u] = x * xyz[v, u, 0] + y * xyz[v, u, 1] + z * xyz[v, u, 2] - offset

@@ -9,6 +9,7 @@ which the table is seen, dirt dropped.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ __all__ = ["DEFAULT_LIMIT_PITCHES", "fit_table", "part_mask"]
 # a fraction of that, and edges of print, dust and the calibration's rest stay below one such shift; 5 pitches are three of them.
 DEFAULT_LIMIT_PITCHES = 5.0
 
+_COARSE_PX, _COARSE_LEAST = 1000, 100  # shorter side of the coarse grid, and what it must hold to be believed
 _WINDOW_PX = 50  # smaller holes are gross errors, or too small to tell
 
 _POINTS, _TRIAL_POINTS = 200_000, 10_000  # for the final fit, and for each trial
@@ -76,13 +78,40 @@ def part_mask(
         if not low <= value <= top:
             raise InputError(f"part mask: {name} is {value}; allowed: {low:g} to {top:g}", code="part_mask.setting")
     limit = height.dtype.type(limit_pitches * pitch_mm)
+    out = np.zeros(height.shape, np.bool_)
+    box = _box(height, limit, least_share, closing_px)
+    height = height[box]
     above = (height > limit).astype(np.uint8)  # NaN is not above
     if closing_px:
         size = 2 * int(closing_px) + 1
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
         above = cv2.morphologyEx(above, cv2.MORPH_CLOSE, disc)
     table = height <= limit  # NaN is not
-    return _fill_holes(_large_pieces(above, least_share), table, least_window)
+    out[box] = _fill_holes(_large_pieces(above, least_share), table, least_window)
+    return out
+
+
+def _box(
+    height: NDArray[np.floating[Any]], limit: np.floating[Any], least_share: float, closing_px: int
+) -> tuple[slice, slice]:
+    """Rows and columns round the large pieces, found on every n-th pixel: most of a large picture is table.
+
+    Everything where that tells nothing: small pictures, nothing found.
+    """
+    step = min(height.shape) // _COARSE_PX
+    if step > 1:
+        coarse = (height[::step, ::step] > limit).astype(np.uint8)
+        _, _, stats, _ = cv2.connectedComponentsWithStats(coarse, connectivity=8, ltype=cv2.CV_32S)
+        areas = stats[1:, cv2.CC_STAT_AREA]
+        if areas.size and areas.max() >= _COARSE_LEAST:
+            large = stats[1:][areas >= least_share / 2 * areas.max()]  # half, as a coarse grid may break pieces
+            first = large[:, [cv2.CC_STAT_TOP, cv2.CC_STAT_LEFT]]
+            last = first + large[:, [cv2.CC_STAT_HEIGHT, cv2.CC_STAT_WIDTH]]
+            margin = 4 * step + 2 * closing_px + 2
+            low = np.maximum(first.min(axis=0) * step - margin, 0)
+            high = np.minimum(last.max(axis=0) * step + margin, height.shape)
+            return slice(int(low[0]), int(high[0])), slice(int(low[1]), int(high[1]))
+    return slice(0, height.shape[0]), slice(0, height.shape[1])
 
 
 def _large_pieces(mask: NDArray[np.uint8], least_share: float) -> NDArray[np.uint8]:

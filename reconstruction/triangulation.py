@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from rakelight.arrays import check_array
 from rakelight.errors import InputError
 from rakelight.reconstruction import _triangulation_kernels as kernels
-from rakelight.reconstruction.models import AffineCamera, Camera, PinholeCamera, Projector, undistort_points
+from rakelight.reconstruction.models import AffineCamera, Camera, PinholeCamera, Plane, Projector, undistort_points
 
-__all__ = ["AXES", "camera_rays", "depth_on_rays", "triangulate", "xyz_from_depth"]
+__all__ = ["AXES", "camera_rays", "depth_on_rays", "heights_above", "triangulate", "xyz_from_depth"]
 
 AXES = ("column", "row")
 Float32Map = NDArray[np.float32]
@@ -172,6 +172,14 @@ def xyz_from_depth(z_mm: Float32Map, camera: Camera, out: Float32Map | None = No
     along = tuple(np.float32(b) for b in _along(camera))
     kernels.points(z, p, q, along, np.float32(isinstance(camera, PinholeCamera)), xyz)
     return xyz
+
+
+def heights_above(xyz: Float32Map, plane: Plane) -> Float32Map:
+    """Height (H, W) float32 in mm of a map of points (H, W, 3) float32 above a plane; NaN stays NaN."""
+    points = np.ascontiguousarray(check_array("points", xyz, shape=(None, None, 3), dtypes=("float32",)))
+    out = np.empty(points.shape[:2], np.float32)
+    kernels.heights(points, tuple(float(n) for n in plane.normal), float(plane.offset_mm), out)
+    return out
 
 
 # ------------------------------------------------------------------------------------------------------------ constants

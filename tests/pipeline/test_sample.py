@@ -12,8 +12,8 @@ import pytest
 from rakelight.dataset.recording import Recording
 from rakelight.dataset.writer import Dataset
 from rakelight.errors import RakelightError
-from rakelight.pipeline.reconstruct import Reconstruction, reconstruct
 from rakelight.pipeline.pictures import picture
+from rakelight.pipeline.reconstruct import Reconstruction, reconstruct
 from rakelight.pipeline.sample import choose_views, make_sample
 
 

@@ -25,7 +25,6 @@ from rakelight.pipeline.surface_parts import (
     Source,
     confidence,
     grey,
-    height_above,
     models_of,
     one_axis,
     pattern_set_of,
@@ -316,7 +315,7 @@ class SurfaceBuilder:
         xyz = triangulation.xyz_from_depth(merged.z_mm, self._camera)
         with self._timed("part mask"):
             plane, origin = table_of(xyz, self._plane)
-            height = height_above(xyz, plane)
+            height = triangulation.heights_above(xyz, plane)
             mask = part_mask(height, pitch)
         warnings = warnings_of(self._reports.values(), pairs, swap_warning(list(self._samples), swapped), agreed)
         if origin == NO_TABLE:

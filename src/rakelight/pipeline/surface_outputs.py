@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from rakelight.dataset import images, point_clouds
 from rakelight.pipeline.surface import Surface
 from rakelight.pipeline.surface_maps import SurfaceMaps
-from rakelight.pipeline.surface_parts import height_above
 from rakelight.pipeline.surface_sheet import surface_sheet
 from rakelight.pipeline.truth import Truth
+from rakelight.reconstruction.triangulation import heights_above
 
 SHEET = "surface_sheet.png"
 THINNED = (4, 40)  # of the resolution study in the Real-IAD D³ paper, §5.3
@@ -64,7 +64,7 @@ def write_clouds(
 def sheet(surface: Surface, truth: Truth | None, title: str) -> NDArray[np.uint8]:
     """The labelled sheet, (H, W, 3) uint8 RGB."""
     m, report = surface.merged, surface.report
-    true_height = None if truth is None else height_above(truth.xyz, surface.table_plane)
+    true_height = None if truth is None else heights_above(truth.xyz, surface.table_plane)
     maps = SurfaceMaps(
         surface.height_mm,
         m.sigma_z_mm,

@@ -180,15 +180,6 @@ def pixel_pitch_mm(camera: Camera, plane: Plane | None, z: NDArray[np.float32]) 
     return float(np.linalg.norm(points[1] - points[0]))
 
 
-def height_above(xyz: NDArray[np.float32], plane: Plane) -> NDArray[np.float32]:
-    """Height of each point above the plane, (H, W) float32 mm, by rows so that memory stays flat."""
-    out = np.empty(xyz.shape[:2], np.float32)
-    for first in range(0, len(out), 256):
-        rows = slice(first, first + 256)
-        out[rows] = xyz[rows].astype(np.float64) @ plane.normal - plane.offset_mm
-    return out
-
-
 def table_of(xyz: NDArray[np.float32], known: Plane | None) -> tuple[Plane, str]:
     """The table plane and where it comes from, for reports: the calibration, the points, or else a stand-in for it."""
     if known is not None:

@@ -11,6 +11,7 @@ from rakelight.cli.console import SuggestingGroup, emit_json, json_option, progr
 
 DAMAGED = 9
 DOCUMENT = "rig_calibration.json"
+REPORT = "report.html"
 
 
 @click.group(cls=SuggestingGroup)
@@ -99,6 +100,91 @@ def verify(ctx: click.Context, folder: Path, as_json: bool) -> None:
         click.echo(f"{folder}: " + (f"{len(problems)} problem(s)" if problems else "whole and unchanged"))
     if problems:
         ctx.exit(DAMAGED)
+
+
+@calibrate.command("rig")
+@click.argument("recordings", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--kind", type=click.Choice(["charuco", "chessboard"]), default="charuco", show_default=True, help="Board."
+)
+@click.option("--squares", metavar="COLUMNSxROWS", help="Squares each way.  [default: 10x7, or 12x9 for a chessboard]")
+@click.option("--square-mm", type=float, help="Side of a square, as measured.  [default: 4, or 3 for a chessboard]")
+@click.option("--marker-mm", type=float, help="Side of a marker.  [default: three quarters of a square]")
+@click.option("--dictionary", help="Markers, as OpenCV calls them.  [default: DICT_4X4_50]")
+@click.option(
+    "--plate-mm",
+    type=click.FloatRange(0, 100),
+    default=0.0,
+    show_default=True,
+    help="Thickness of the white plate: the table lies that far below it.",
+)
+@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Calibration folder to write.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing calibration.")
+@json_option
+def rig(
+    recordings: tuple[Path, ...],
+    kind: Any,
+    squares: str | None,
+    square_mm: float | None,
+    marker_mm: float | None,
+    dictionary: str | None,
+    plate_mm: float,
+    output: Path,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Calibrate the whole rig from RECORDINGS of targets, in any order.
+
+    \b
+    What each target is good for (`target` in the recording):
+      charuco, chessboard   one recording a pose, 12 or more, tilted by 15-25° to all sides: the camera; with
+                            patterns of both axes also the projectors
+      white_plane           with patterns: the table plane; under every zone: flat field and light positions
+      chrome_sphere         directions and positions of the lights, in two or more places
+      dark                  dark map
+
+    Writes the calibration and in it report.html: every figure with its limit, PASS, WARN or FAIL. What was not recorded is
+    left out and said.
+
+    \b
+    Example:
+      rakelight calibrate rig recordings/board-* recordings/spheres-* recordings/white -o calibration/lab
+    """
+    from rakelight.calibration.boards import Board
+    from rakelight.dataset.recording import Recording
+    from rakelight.folders import check_replaceable
+    from rakelight.pipeline.calibrate_rig import calibrate_rig
+    from rakelight.pipeline.calibration_report import write_report
+    from rakelight.pipeline.rig_report import facts_of
+
+    check_replaceable(output, overwrite=overwrite, marker=DOCUMENT)
+    usual = Board.chessboard() if kind == "chessboard" else Board()
+    counts = usual.squares if squares is None else _counts(squares)
+    board = Board(kind, counts, usual.square_mm if square_mm is None else square_mm, marker_mm, dictionary)
+    opened = [Recording.open(folder) for folder in recordings]
+    with progress("calibrating", quiet=as_json) as step:
+        report = calibrate_rig(opened, output.absolute().name, board, plate_mm=plate_mm, progress=step)
+        step("report")
+        facts = facts_of(report)
+        report.calibration.save(output, overwrite=overwrite)
+        write_report(output / REPORT, facts)
+    summary = report.calibration.summary() | {"verdict": facts.verdict, "report": str(output / REPORT)}
+    summary["criteria"] = [vars(criterion) for criterion in facts.criteria]
+    if as_json:
+        emit_json(summary | {"output": str(output)})
+        return
+    rows = [
+        (
+            c.verdict,
+            c.name,
+            "–" if c.value is None else f"{c.value:.4g} {c.unit}".strip(),
+            "" if c.limit is None else f"{'at least' if c.at_least else 'at most'} {c.limit:g}",
+        )
+        for c in facts.criteria
+    ]
+    table(f"{output.name}: {facts.verdict}", ("verdict", "figure", "value", "limit"), rows)
+    warn(report.calibration.warnings)
+    click.echo(f"written to {output}\nlook at {output / REPORT}")
 
 
 @calibrate.command("target")

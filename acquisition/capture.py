@@ -149,11 +149,13 @@ def capture(
         disk.finish()
         checks = tuple(watcher.checks(recipe.limits, AZIMUTHS_DEG if set(watcher.zones) <= set(AZIMUTHS_DEG) else None))
         if failed := [check for check in checks if not check.passed]:
-            raise QualityError(
+            error = QualityError(
                 "; ".join(check.sentence for check in failed[:4]),
                 hint="mend it and capture the part again; limits are in the recipe",
                 code=f"check.{failed[0].name}",
             )
+            error.checks = tuple(check.to_plain() for check in checks)
+            raise error
         finish(writer)
     return Captured(folder, checks, log, plan, expected_s)
 

@@ -116,7 +116,7 @@ class Merged:
     sigma_z_mm : float32
         Predicted standard deviation of that mean, 1/√Σ(1/σ²); NaN with ``z_mm``.
     spread_mm : float32
-        Weighted standard deviation of the believed directions about their mean (0 for one); NaN with ``z_mm``.
+        Weighted standard deviation of the believed directions about their mean; NaN for one alone, and with ``z_mm``.
     support : uint8
         How many directions were believed.
     used : uint8
@@ -191,6 +191,7 @@ def merge(
         settings.single_neighbours,
         settings.least_neighbours,
     )
+    result.spread_mm[result.support == 1] = np.nan  # one alone agrees with nobody
     return result
 
 

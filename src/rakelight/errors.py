@@ -7,6 +7,8 @@ scripts and support can rely on it. ``exit_code`` is what the command line retur
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class RakelightError(Exception):
     """Base of all errors of this package.
@@ -30,7 +32,7 @@ class RakelightError(Exception):
         self.hint = hint
         self.code = code or self.default_code
 
-    def to_dict(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, Any]:
         """The error as plain data, as ``--json`` prints it."""
         return {"code": self.code, "message": self.message, "hint": self.hint}
 
@@ -61,6 +63,10 @@ class QualityError(RakelightError):
 
     exit_code = 6
     default_code = "check.failed"
+    checks: tuple[dict[str, Any], ...] = ()  # every check of the capture, passed or not, as plain data
+
+    def to_dict(self) -> dict[str, Any]:
+        return super().to_dict() | ({"checks": list(self.checks)} if self.checks else {})
 
 
 class DatasetError(RakelightError):

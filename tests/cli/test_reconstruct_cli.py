@@ -59,7 +59,7 @@ def test_both_modalities_in_one_go(whole: Path, tmp_path: Path) -> None:
     done = run("reconstruct", whole, "-c", whole / "truth" / "calibration", "-o", tmp_path / "out")
     assert done.exit_code == 0, done.output
     assert "measured surface" in done.output and "near, over the measured surface" in done.output
-    assert "against the truth, smooth: bias" in done.output and done.output.rstrip().endswith("surface_sheet.png")
+    assert "against the truth, smooth: median" in done.output and done.output.rstrip().endswith("surface_sheet.png")
     assert {path.name for path in (tmp_path / "out").iterdir()} >= SURFACE | CLOUDS | {"normals.tiff"}
 
 

@@ -137,7 +137,7 @@ def _terminate(_number: int, _frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _report(error: dict[str, str], as_json: bool, done: dict[str, Any]) -> None:
+def _report(error: dict[str, Any], as_json: bool, done: dict[str, Any]) -> None:
     if as_json:
         click.echo(json.dumps({**done, "error": error}, ensure_ascii=False))
         return

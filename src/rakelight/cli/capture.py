@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import signal
+import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 
 _SLOW_DISK_S = 0.5
+_OLD_S = 600.0  # since anything was written into an unfinished folder, so that it is nobody's at work
+_UNITS = {"zone_order": "°", "focus": "px", "motion": "px"}  # all others are shares
 
 
 @click.command()
@@ -37,6 +41,11 @@ _SLOW_DISK_S = 0.5
 @click.option("--part-id", help="Name of the part; by default the product's name and a number.")
 @click.option(
     "-n", "--count", type=click.IntRange(1), help="Capture that many parts, numbered on from those there are."
+)
+@click.option(
+    "--no-wait",
+    is_flag=True,
+    help="With -n: do not wait for Enter before each part (never waited for on simulated rigs, or without a terminal).",
 )
 @click.option("--burst", is_flag=True, help="Let projectors run by themselves and trigger the camera (wired).")
 @click.option(
@@ -57,6 +66,7 @@ def capture(
     output: Path,
     part_id: str | None,
     count: int | None,
+    no_wait: bool,
     burst: bool,
     calibration: Path | None,
     result: Path | None,
@@ -83,10 +93,18 @@ def capture(
     from rakelight.acquisition.recipe import load_recipe
     from rakelight.acquisition.rig import Rig
     from rakelight.acquisition.stepped import Cancelled
+    from rakelight.errors import QualityError, StorageError
 
     if (calibration is None) != (result is None):
         raise click.UsageError("--calibration and --result belong together: with what to reconstruct, and where to")
     wanted = load_recipe(recipe)
+    if count is not None and (output / "recording.json").is_file():
+        raise StorageError(
+            f"{output} is a recording; with -n the output is a folder of recordings",
+            hint="name another folder, or its parent",
+            code="storage.exists",
+        )
+    _tell_leftovers(output if count is not None else output.absolute().parent)
     solver = _Solver(calibration, result, overwrite) if calibration is not None and result is not None else None
     stop = threading.Event()
     done: list[dict[str, Any]] = []
@@ -97,8 +115,10 @@ def capture(
             finish = None if no_truth else _truth(rig, step, stop)
             if not as_json:
                 click.echo(_size(opened, wanted, count or 1), err=True)
-            for _ in range(count or 1):
+            for number in range(count or 1):
                 name, folder = _next(wanted.product, part_id, output, count is not None)
+                if count is not None and not no_wait and not opened.settings.simulated and sys.stdin.isatty():
+                    _wait_for_part(name, number + 1, count)
                 live = solver.begin(name, count is not None) if solver is not None else None
                 captured = run(
                     opened,
@@ -120,6 +140,10 @@ def capture(
                         click.echo(f"next: rakelight reconstruct {folder} -c {known or 'CALIBRATION'} -o OUTPUT")
                 if solver is not None:
                     done[-1]["reconstruction"] = solver.finish(folder, step, stop.is_set, as_json)
+        except QualityError as error:
+            if not as_json:
+                _table(error.checks)
+            raise
         except Cancelled:
             raise KeyboardInterrupt from None  # told as interrupted, exit code 130
         finally:
@@ -250,19 +274,49 @@ def _line(told: Progress) -> str:
     return f"{told.state} {told.shot}: {told.done} of {told.total}{left}{slow}{trouble}"
 
 
-def _tell(captured: Any) -> None:
-    plan, log = captured.plan, captured.log
-    worst: dict[str, Any] = {}
-    for check in captured.checks:
-        before = worst.get(check.name)
-        if before is None or (check.value < before.value if check.at_least else check.value > before.value):
-            worst[check.name] = check
+def _tell_leftovers(folder: Path) -> None:
+    """What killed captures left behind: nothing deletes it by itself, and it may be gigabytes."""
+    left = [p for p in folder.glob(".*.partial-*") if p.is_dir() and time.time() - p.stat().st_mtime > _OLD_S]
+    if left:
+        size = sum(f.stat().st_size for p in left for f in p.rglob("*") if f.is_file()) / 1e6
+        what = f"{folder} holds {len(left)} unfinished folder(s) of killed runs, {size:.0f} MB"
+        warn([f"{what}, such as {left[0].name}: delete them"])
+
+
+def _wait_for_part(name: str, number: int, count: int) -> None:
+    """Between two parts somebody must change them; Ctrl-C ends."""
+    click.echo(f"part {number} of {count}: put in {name}, then press Enter (Ctrl-C ends)", err=True)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # the waiting itself can be interrupted
+    try:
+        sys.stdin.readline()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _table(checks: Iterable[dict[str, Any]]) -> None:
+    """The worst value of each check."""
+    worst: dict[str, dict[str, Any]] = {}
+    for check in checks:
+        before = worst.get(check["name"])
+        sign = -1 if check["at_least"] else 1
+        if before is None or sign * check["value"] > sign * before["value"]:
+            worst[check["name"]] = check
     rows = [
-        (name, f"{check.value:.3g}", f"{'at least' if check.at_least else 'at most'} {check.limit:.3g}")
+        (
+            "" if check["passed"] else "✗",
+            name,
+            f"{check['value']:.3g} {_UNITS.get(name, '')}".strip(),
+            f"{'at least' if check['at_least'] else 'at most'} {check['limit']:.3g}",
+        )
         for name, check in worst.items()
     ]
+    table("", ("", "check", "worst", "allowed"), rows)
+
+
+def _tell(captured: Any) -> None:
+    plan, log = captured.plan, captured.log
     click.echo(f"{captured.folder}: {len(plan.shots)} frames, all checks passed")
-    table("", ("check", "worst", "allowed"), rows)
+    _table(check.to_plain() for check in captured.checks)
     warn(f"shot {a.shot} was taken again: {a.message}" for a in log.attempts)
     warn(f"the recording has no {what}: the rig has none, or the recipe asks for none" for what in plan.absent)
     click.echo(f"recording: {captured.folder}")

@@ -186,8 +186,10 @@ def _tell_surface(report: dict[str, Any], truth: dict[str, Any] | None) -> None:
     for name, told in (truth or {}).items():
         if told["rms_um"] is not None:
             click.echo(
-                f"against the truth, {name}: bias {told['bias_um']:+.2f} µm, rms {told['rms_um']:.2f} µm (predicted "
-                f"{told['predicted_um']:.2f} µm), {told['outliers']:.2%} beyond 50 µm, {told['coverage']:.1%} measured"
+                f"against the truth, {name}: median {told['median_um']:+.2f} µm, 95 % within ±{told['p95_um']:.2f} µm, rms "
+                f"{told['rms_um']:.2f} µm (predicted {told['predicted_um']:.2f} µm), {told['outliers']:.2%} beyond 50 µm"
+                + (" (most at edges, where a pixel sees two surfaces)" if name == "part" else "")
+                + f", {told['coverage']:.1%} measured"
             )
 
 

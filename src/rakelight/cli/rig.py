@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -83,5 +84,6 @@ def simulate(url: str, as_json: bool) -> None:
             click.echo(text)
         sys.stdout.flush()
         click.echo("serving; Ctrl-C ends it", err=True)
-        while True:
-            time.sleep(3600)
+        with contextlib.suppress(KeyboardInterrupt):  # the usual way to end it
+            while True:
+                time.sleep(3600)

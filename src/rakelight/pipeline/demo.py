@@ -19,7 +19,7 @@ from rakelight.dataset.recording_import import import_recording
 from rakelight.dataset.writer import Dataset
 from rakelight.errors import DatasetError, DeviceError, StorageError
 from rakelight.folders import staged_folder
-from rakelight.pipeline import outputs
+from rakelight.pipeline import outputs, surface_outputs
 from rakelight.pipeline.calibrate import calibrate_from_recordings
 from rakelight.pipeline.reconstruct import reconstruct
 from rakelight.pipeline.sample import keep_calibration, make_sample
@@ -102,6 +102,7 @@ def run_demo(output: Path, *, width: int = WIDTH, progress: Callable[[str], None
             "calibration": output / "calibration" / "psbox",
             "contact sheet": output / "pseudo3d" / outputs.SHEET,
             "simulated part": output / "simulated" / outputs.SHEET,
+            "its surface": output / "simulated" / surface_outputs.SHEET,
             "sample": output / "dataset" / relative,
         },
         figures,

@@ -29,6 +29,7 @@ from rakelight.reconstruction.models import Camera, Plane
 from rakelight.reconstruction.photometric import Flag, PhotometricResult
 
 _EVIDENCE = (Flag.SATURATED, Flag.SHADOWED, Flag.OUTLIER, Flag.WEAK)
+_MISFIT_OUTLIERS, _MISFIT_CONFIDENCE = 0.3, 0.8
 _TILE_ROWS = 64  # near light: surface points are made tile by tile, so that memory stays flat
 
 
@@ -143,6 +144,7 @@ def reconstruct(
     with step("albedo"):
         colour = _colour(recording, stack, result)
     report = _report(recording, calibration, stack, result, settings)
+    warnings += _misfit(report)
     report["second_pass"] = measured is not None and second_pass.obstacle(stack) is None
     report["surface"] = measured.report if measured is not None else None
     report["warnings"] += [*warnings, *(measured.report["warnings"] if measured is not None else [])]
@@ -153,6 +155,17 @@ def reconstruct(
             if measured is not None:
                 report["truth"]["surface"] = compare_surface(measured, truth)
     return Reconstruction(result, maps, colour, stack, report | {"seconds": seconds}, truth, error, measured)
+
+
+def _misfit(report: dict[str, Any]) -> list[str]:
+    """A calibration of another rig gives normals without complaint; the zones then contradict each other nearly everywhere."""
+    outliers, trust = report["coverage"]["outlier_of_solved"], report["median_confidence"]
+    if trust is None or (outliers <= _MISFIT_OUTLIERS and trust >= _MISFIT_CONFIDENCE):
+        return []
+    return [
+        f"the zones contradict a matte surface in {outliers:.0%} of the pixels (median confidence {trust:.2f}; usual: below 10 %, "
+        "above 0.9): is this the calibration of the rig that took these pictures? The normals are not to be trusted"
+    ]
 
 
 def _photometric(

@@ -282,7 +282,11 @@ def table_panel(height_mm: FloatMap, mask: NDArray[np.bool_], pitch_mm: float, w
 def pairs_panel(pairs: Sequence[PairBias], width: int = PANEL_PX) -> Panel:
     """How the depths of each pair of directions differ, against what noise explains."""
     wrong = sum(pair.significant for pair in pairs)
-    told = "all pairs fit together" if not wrong else f"{wrong} of {len(pairs)} pairs do not fit: check the calibration"
+    told = (
+        "all pairs fit together within 3 µm and their noise"
+        if not wrong
+        else f"{wrong} of {len(pairs)} pairs do not fit: check the calibration"
+    )
     return Panel(
         "Bias between directions", pair_table(pairs, width), f"difference of depths where both measured; {told}"
     )

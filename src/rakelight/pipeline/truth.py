@@ -186,13 +186,14 @@ def _depth_figures(error_um: NDArray[np.float32], sigma_um: NDArray[np.float32])
         "pixels": int(error_um.size),
         "coverage": round(float(known.mean()), 5) if known.size else 0.0,
     }
-    names = ("bias_um", "median_um", "rms_um", "predicted_um", "spread_of_error", "outliers")
+    names = ("bias_um", "median_um", "p95_um", "rms_um", "predicted_um", "spread_of_error", "outliers")
     if not known.any():
         return told | dict.fromkeys(names)
     error, sigma = error_um[known].astype(np.float64), sigma_um[known].astype(np.float64)
     values = (
         error.mean(),
         np.median(error),
+        np.percentile(np.abs(error), 95),
         np.sqrt((error**2).mean()),
         np.sqrt((sigma**2).mean()),
         (error / sigma).std(),

@@ -133,3 +133,17 @@ def test_interrupted_between_capture_and_reconstruction(whole: Path, tmp_path: P
     assert not (tmp_path / "out").exists() and sorted(p.name for p in tmp_path.iterdir()) == ["knob.toml", "r"]
     done = run("reconstruct", tmp_path / "r", "-c", whole / "truth" / "calibration", "-o", tmp_path / "out")
     assert done.exit_code == 0, done.output
+
+
+def test_normals_refine_the_surface_when_asked(whole: Path, tmp_path: Path) -> None:
+    found = {}
+    for fuse in ((), ("--fuse",)):
+        out = tmp_path / ("fused" if fuse else "plain")
+        done = run(
+            "reconstruct", whole, "-c", whole / "truth" / "calibration", "-o", out, "--no-clouds", "--json", *fuse
+        )
+        assert done.exit_code == 0, done.output
+        found[bool(fuse)] = json.loads(done.stdout)
+    plain, fused = (found[f]["truth"]["surface"]["smooth"]["rms_um"] for f in (False, True))
+    assert fused < 0.75 * plain
+    assert found[True]["surface"]["fusion"]["converged"] and "fusion" not in found[False]["surface"]

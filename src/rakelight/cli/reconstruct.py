@@ -43,6 +43,11 @@ if TYPE_CHECKING:
     "--relief-slant", type=click.FloatRange(0, 90), default=60.0, show_default=True, help="Degrees from the camera."
 )
 @click.option("--surface/--no-surface", default=True, show_default=True, help="Measure the surface from the patterns.")
+@click.option(
+    "--fuse",
+    is_flag=True,
+    help="Let the normals refine the surface (Nehab et al. 2005): less noise on smooth areas, edges may suffer.",
+)
 @click.option("--clouds/--no-clouds", default=True, show_default=True, help="Write point clouds (PLY, PCD).")
 @json_option
 def reconstruct(
@@ -54,6 +59,7 @@ def reconstruct(
     relief_azimuth: float,
     relief_slant: float,
     surface: bool,
+    fuse: bool,
     clouds: bool,
     as_json: bool,
 ) -> None:
@@ -73,7 +79,8 @@ def reconstruct(
     check_replaceable(output, overwrite=overwrite, marker=outputs.REPORT)
     opened = Recording.open(recording)
     rig = RigCalibration.load(calibration)
-    settings = Settings(feature_size, relief_azimuth, relief_slant, **({} if surface else {"surface": None}))
+    wanted = {} if surface else {"surface": None}
+    settings = Settings(feature_size, relief_azimuth, relief_slant, fuse=fuse, **wanted)
     with progress("reconstructing", quiet=as_json) as step:
         plain = solve(opened, rig, output, settings, clouds=clouds, overwrite=overwrite, step=step)
     if as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from rakelight.pipeline.surface import Surface
 from rakelight.pipeline.surface_parts import Source, lacking
 from rakelight.pipeline.truth import Truth, compare, compare_surface, load_truth
 from rakelight.pipeline.zone_frames import channel_sums
-from rakelight.reconstruction import integration, photometric, pseudo3d
+from rakelight.reconstruction import fusion, integration, photometric, pseudo3d, triangulation
 from rakelight.reconstruction.demosaic import demosaic
 from rakelight.reconstruction.lights import light_geometry
 from rakelight.reconstruction.models import Camera, Plane
@@ -45,12 +45,16 @@ class Settings:
         Virtual light of the shaded relief, viewer frame.
     surface : surface.Settings or None
         How patterns become a surface; None leaves them out.
+    fuse : bool
+        Let the normals refine the measured surface (:mod:`rakelight.reconstruction.fusion`): less noise on smooth areas; at
+        edges, where neighbouring errors go together, it may do harm. σ_z stays that of the measurement.
     """
 
     feature_size_px: float = 8.0
     relief_azimuth_deg: float = 135.0
     relief_slant_deg: float = 60.0
     surface: surfaces.Settings | None = field(default_factory=surfaces.Settings)
+    fuse: bool = False
 
     def __post_init__(self) -> None:
         for name in ("feature_size_px", "relief_azimuth_deg", "relief_slant_deg"):
@@ -143,6 +147,9 @@ def reconstruct(
         maps["relief"] = pseudo3d.shaded_relief(result.normals, settings.relief_azimuth_deg, settings.relief_slant_deg)
     with step("albedo"):
         colour = _colour(recording, stack, result)
+    if settings.fuse and measured is not None and calibration.camera is not None:
+        with step("fusion"):
+            measured = fused(measured, result, frame_camera(calibration.camera, recording))
     report = _report(recording, calibration, stack, result, settings)
     warnings += _misfit(report)
     report["second_pass"] = measured is not None and second_pass.obstacle(stack) is None
@@ -155,6 +162,22 @@ def reconstruct(
             if measured is not None:
                 report["truth"]["surface"] = compare_surface(measured, truth)
     return Reconstruction(result, maps, colour, stack, report | {"seconds": seconds}, truth, error, measured)
+
+
+def fused(surface: Surface, result: PhotometricResult, camera: Camera) -> Surface:
+    """The surface with depths that the normals refined; what fusion did stands in its report. Weak normals take no part."""
+    weak = int(Flag.WEAK | Flag.OUTLIER | Flag.NOT_SOLVABLE)
+    normals = np.where((result.flags & weak > 0)[..., None], np.float32(np.nan), result.normals)
+    found = fusion.fuse(surface.merged.z_mm, surface.merged.sigma_z_mm, normals, camera)
+    xyz = triangulation.xyz_from_depth(found.z_mm, camera)
+    told = {"steps": found.steps, "converged": found.converged, "held_at_bound": found.held}
+    return replace(
+        surface,
+        xyz=xyz,
+        height_mm=triangulation.heights_above(xyz, surface.table_plane),
+        merged=replace(surface.merged, z_mm=found.z_mm),
+        report=surface.report | {"fusion": told},
+    )
 
 
 def _misfit(report: dict[str, Any]) -> list[str]:

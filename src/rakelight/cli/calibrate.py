@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from rakelight.cli.calibrate_check import check, repeat
 from rakelight.cli.console import SuggestingGroup, emit_json, json_option, progress, table, warn
 
 DAMAGED = 9
@@ -20,6 +21,10 @@ def calibrate() -> None:
 
     A calibration is a folder with rig_calibration.json (and arrays.npz), content-hashed and never edited in place.
     """
+
+
+calibrate.add_command(check)
+calibrate.add_command(repeat)
 
 
 @calibrate.command("lights")

@@ -29,6 +29,7 @@ from rakelight.pipeline.svg_figure import significant
 from rakelight.reconstruction.lights import SLANT_RECOMMENDED_DEG, Light
 
 _SIGNS = {"PASS": "✓", "WARN": "!", "FAIL": "✕"}
+_CHECK_SECTIONS = ("Criteria", "Warnings and what was left out", "History", "Made from")
 _MOST_VECTORS = 1500  # of a plot; more make a large file and a blue carpet
 _UNITS = {"px": "px", "mm": "mm", "um": "µm", "deg": "°", "percent": "%", "share": ""}
 
@@ -59,13 +60,17 @@ figcaption { font-size: 14px; margin-bottom: 3px; } figcaption b { display: bloc
 """
 
 
-def write_report(path: str | Path, facts: ReportFacts) -> None:
+def write_report(path: str | Path, facts: ReportFacts, *, check: bool = False) -> None:
     """Write ``facts`` as one HTML file, atomically; raises :class:`StorageError`."""
-    files.write_text(path, report_html(facts))
+    files.write_text(path, report_html(facts, check=check))
 
 
-def report_html(facts: ReportFacts) -> str:
-    """The report as HTML 5. It holds no time of its own: equal facts give equal bytes."""
+def report_html(facts: ReportFacts, *, check: bool = False) -> str:
+    """The report as HTML 5. It holds no time of its own: equal facts give equal bytes.
+
+    With ``check`` it is the report of a daily check: criteria, warnings, history and sources, nothing of how the calibration
+    was made.
+    """
     sections = (
         ("Criteria", _criteria(facts.criteria)),
         ("Warnings and what was left out", _sentences((*facts.warnings, *facts.rejected), "Nothing.")),
@@ -78,19 +83,21 @@ def report_html(facts: ReportFacts) -> str:
         ("History", _history_figures(facts.history)),
         ("Made from", _sentences(facts.sources, "The recordings are not named.")),
     )
-    title = html.escape(f"Calibration {facts.calibration_id}")
-    body = "\n".join(f"<section><h2>{name}</h2>\n{content}\n</section>" for name, content in sections)
+    wanted = [section for section in sections if not check or section[0] in _CHECK_SECTIONS]
+    title = html.escape(f"{'Check of calibration' if check else 'Calibration'} {facts.calibration_id}")
+    head = _header(facts, title, "checked" if check else "made")
+    body = "\n".join(f"<section><h2>{name}</h2>\n{content}\n</section>" for name, content in wanted)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
         'img-src data:">'
-        f"<title>{title}</title><style>{_STYLE}</style></head><body>\n{_header(facts)}\n{body}\n</body></html>\n"
+        f"<title>{title}</title><style>{_STYLE}</style></head><body>\n{head}\n{body}\n</body></html>\n"
     )
 
 
 # --------------------------------------------------------------------------------------------------------------- header
-def _header(facts: ReportFacts) -> str:
+def _header(facts: ReportFacts, title: str, done: str) -> str:
     count = {verdict: sum(c.verdict == verdict for c in facts.criteria) for verdict in _SIGNS}
     told = ", ".join(f"{number} {verdict}" for verdict, number in count.items() if number) or "no criteria were judged"
     bad = [c.name for c in facts.criteria if c.verdict == "FAIL"]
@@ -100,14 +107,14 @@ def _header(facts: ReportFacts) -> str:
     )
     lines = {
         "calibration": facts.calibration_id,
-        "made": facts.created_utc,
+        done: facts.created_utc,
         **facts.identity,
         "software": facts.software,
         "content SHA-256": facts.content_sha256,
     }
     rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in lines.items())
     return (
-        f"<h1>Calibration {html.escape(facts.calibration_id)}</h1>\n"
+        f"<h1>{title}</h1>\n"
         f'<p class="summary">{_verdict(facts.verdict)} {html.escape(told)}.{html.escape(failed)}</p>\n'
         f'{made}<table class="identity">{rows}</table>'
     )

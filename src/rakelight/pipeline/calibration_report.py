@@ -129,7 +129,8 @@ def _criteria(criteria: Sequence[Criterion]) -> str:
         return _absent("No criterion was judged.")
     rows = []
     for c in criteria:
-        value = "not measured" if c.value is None else f"{significant(c.value)} {c.unit}".rstrip()
+        absent = "calibrated" if c.verdict == "PASS" else "not measured"  # what is there or not, without a figure
+        value = absent if c.value is None else f"{significant(c.value)} {c.unit}".rstrip()
         limit = "–" if c.limit is None else f"{'≥' if c.at_least else '≤'} {c.limit:g} {c.unit}".rstrip()
         rows.append(
             (html.escape(c.name), html.escape(value), html.escape(limit), _verdict(c.verdict), html.escape(c.sentence))

@@ -58,16 +58,19 @@ class LazyGroup(SuggestingGroup):
         ),
         "calibrate": (
             "rakelight.cli.calibrate:calibrate",
-            "Calibrate lights and flat field; show and verify calibrations.",
+            "Calibrate a rig or its lights, check it daily; show, compare and verify calibrations.",
         ),
-        "reconstruct": ("rakelight.cli.reconstruct:reconstruct", "Normals, albedo and pseudo-3D from a recording."),
+        "reconstruct": (
+            "rakelight.cli.reconstruct:reconstruct",
+            "Measured surface, normals and pseudo-3D from a recording.",
+        ),
         "patterns": ("rakelight.cli.patterns:patterns", "Show or export what the projectors are told to show."),
         "simulate": ("rakelight.cli.simulate:simulate", "Record parts and targets that are known to the micrometre."),
         "dataset": ("rakelight.cli.dataset:dataset", "Build a data set in the Real-IAD D³ format."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 1 internal error, 2 wrong usage or input, 3 settings file, 4 device, "
-    "5 doctor found something that does not work, 6 pictures not as they should be, 7 damaged recording or data set, "
+    "5 doctor found something that does not work, 6 pictures or figures not as they should be, 7 damaged recording or data set, "
     "8 disk full or not writable, 9 calibration, 130 interrupted.",
 )
 @click.version_option(rakelight.__version__, prog_name="rakelight")

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from rakelight.config import validate
-from rakelight.dataset import layout
+from rakelight.dataset import layout, migrations
 from rakelight.dataset.layout import SampleKey
-from rakelight.dataset.sample import FileRecord, SampleInfo, SampleManifest
+from rakelight.dataset.sample import MANIFEST_SCHEMA, FileRecord, SampleInfo, SampleManifest
 from rakelight.errors import DatasetError, RakelightError
 from rakelight.files import append_bytes, atomic_write, make_folder, read_json, sha256_file, write_json, write_text
 
@@ -84,11 +84,17 @@ def _is_key(key: SampleKey) -> bool:
         return False
 
 
+def read_manifest(path: Path) -> SampleManifest:
+    """A sample's ``manifest.json``, of this schema or an older one; raises :class:`DatasetError`."""
+    data = migrations.manifest(read_json(path, error=DatasetError))
+    return validate(data, SampleManifest, source=str(path), error=DatasetError, schema=MANIFEST_SCHEMA)
+
+
 def read_sample(root: Path, key: SampleKey) -> SampleInfo:
     """The sample as its manifest describes it; an unusable manifest is told in ``damage``, not raised."""
     path = root / key.extras_folder / layout.SAMPLE_MANIFEST
     try:
-        manifest = validate(read_json(path, error=DatasetError), SampleManifest, source=str(path), error=DatasetError)
+        manifest = read_manifest(path)
         own = FileRecord(
             path=f"{key.extras_folder}/{layout.SAMPLE_MANIFEST}",
             bytes=path.stat().st_size,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,13 @@ from pydantic import Field
 
 from rakelight import __version__
 from rakelight.arrays import check_array
-from rakelight.config import Model
+from rakelight.config import Model, PlainData
 from rakelight.dataset import images, layout
 from rakelight.dataset.layout import SampleKey
 from rakelight.errors import DatasetError, InputError
 from rakelight.files import atomic_write, make_folder, sha256_bytes, write_bytes
 
+MANIFEST_SCHEMA = 2
 _MAX_SIDE = 65_500  # what libjpeg writes
 _CHUNK_BYTES = 1 << 20
 
@@ -82,16 +83,58 @@ class FileRecord(Model):
     role: str = Field(min_length=1)
 
 
-class SampleManifest(Model):
-    """``manifest.json`` in a sample's extras folder: the truth about which files the sample has."""
+class Source(Model):
+    """What a sample was derived from, so that it can be derived again: a recording, or a file of another data set.
 
-    schema_: int = Field(default=1, alias="schema")
+    ``recording_sha256`` is the recording's content hash, ``calibration`` the folder below ``calibration/`` and
+    ``settings`` what the pipeline was told; ``origin`` names format and place of an imported sample.
+    """
+
+    recording: str | None = None
+    recording_id: str | None = None
+    recording_sha256: str | None = None
+    calibration: str | None = None
+    settings: PlainData = Field(default_factory=dict)
+    origin: str | None = None
+
+
+class LabelChange(Model):
+    """One earlier label of a sample; ``was`` is the key it had."""
+
+    utc: str
+    was: str
+    label: str
+    by: str = ""
+    reason: str = ""
+
+
+class SampleManifest(Model):
+    """``manifest.json`` in a sample's extras folder: the truth about which files the sample has, and where it comes from.
+
+    ``specimen`` is the physical part (splits keep its samples together), ``batch`` the lot or capture session. ``xyz_xy``
+    says what the first two channels of the XYZ map hold (``true`` coordinates, a ``placeholder`` or the ``pixel_index``),
+    ``pitch_mm`` the spacing of neighbouring pixels on the part. ``quality`` holds figures of capture and reconstruction.
+    ``revision`` counts how often the sample was derived again.
+    """
+
+    schema_: int = Field(default=MANIFEST_SCHEMA, alias="schema")
     category: str
     label: str
     number: int
     timestamp: str
     committed_utc: str
     software: Software = Software()
+    specimen: str = ""
+    batch: str = ""
+    simulated: bool = False
+    width: int | None = None
+    height: int | None = None
+    pitch_mm: float | None = None
+    xyz_xy: Literal["true", "placeholder", "pixel_index"] | None = None
+    source: Source = Source()
+    quality: PlainData = Field(default_factory=dict)
+    revision: int = 1
+    labels: tuple[LabelChange, ...] = ()
     files: tuple[FileRecord, ...]
 
     @property

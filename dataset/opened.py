@@ -1,0 +1,106 @@
+"""A committed sample, opened for reading: every modality as an array, each file checked against its hash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rakelight.dataset import images, index, layout
+from rakelight.dataset.layout import SampleKey
+from rakelight.dataset.sample import FileRecord, SampleManifest
+from rakelight.errors import DatasetError
+from rakelight.files import sha256_bytes
+
+
+@dataclass(frozen=True)
+class OpenSample:
+    """One sample of the data set in ``root``; files are read when asked for.
+
+    Attributes
+    ----------
+    root : Path
+        The data set.
+    key : SampleKey
+    """
+
+    root: Path
+    key: SampleKey
+
+    @cached_property
+    def manifest(self) -> SampleManifest:
+        """Raises :class:`DatasetError` if it is damaged or missing."""
+        return index.read_manifest(self.root / self.key.extras_folder / layout.SAMPLE_MANIFEST)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Those of ``layout.MODALITIES`` that the sample has, in their order."""
+        present = {f.role for f in self.manifest.files}
+        return tuple(m for m in layout.MODALITIES if m in present)
+
+    def record(self, role: str) -> FileRecord | None:
+        """The file of a modality (``"XYZ"``), or of a name in the extras (``"normals.tiff"``); None if there is none."""
+        name = f"{self.key.extras_folder}/{role}"
+        return next((f for f in self.manifest.files if f.role == role or f.path == name), None)
+
+    def path(self, role: str) -> Path | None:
+        """Where :meth:`record` is on disk."""
+        record = self.record(role)
+        return None if record is None else self.root / record.path
+
+    def read(self, role: str) -> bytes | None:
+        """The content of :meth:`record`; raises :class:`DatasetError` (``dataset.damaged``) if it is not what was written."""
+        record = self.record(role)
+        if record is None:
+            return None
+        data = images.read_file(self.root / record.path)
+        if len(data) != record.bytes or sha256_bytes(data) != record.sha256:
+            raise DatasetError(
+                f"{self.root / record.path} is not what was written: {len(data)} of {record.bytes} bytes, other SHA-256",
+                hint="restore it from a backup, or derive the sample again with `rakelight dataset rebuild`",
+                code="dataset.damaged",
+            )
+        return data
+
+    def image(self, role: str) -> NDArray[np.generic] | None:
+        """An image of the sample as :func:`images.read_image` gives it, None if it has none."""
+        data = self.read(role)
+        record = self.record(role)
+        return None if data is None or record is None else images.read_image(self.root / record.path, data=data)
+
+    def rgb(self, view: int = layout.REFERENCE_VIEW) -> NDArray[np.uint8] | None:
+        """(H, W, 3) uint8. A lossless original among the extras (of imported samples) goes before the JPEG."""
+        name = f"RGBL{view:02d}"
+        found = self.image(f"{name}.png")
+        return np.asarray(self.image(name) if found is None else found, np.uint8) if self.record(name) else None
+
+    def ps(self) -> NDArray[np.uint8] | None:
+        """The pseudo-3D picture, (h, w, 3) uint8."""
+        found = self.image("PS.png")
+        found = self.image("PS") if found is None else found
+        return None if found is None else np.asarray(found, np.uint8)
+
+    def xyz(self) -> NDArray[np.float32] | None:
+        """(H, W, 3) float32, mm, camera frame, NaN invalid; what x and y hold stands in ``manifest.xyz_xy``."""
+        found = self.image("XYZ")
+        return None if found is None else np.asarray(found, np.float32)
+
+    def mask(self) -> NDArray[np.uint8] | None:
+        """The defect mask, (H, W) uint8 of 0 and 255."""
+        found = self.image("MASK")
+        return None if found is None else np.asarray(found, np.uint8)
+
+    def part_mask(self) -> NDArray[np.bool_] | None:
+        """Where the part is, (H, W) bool."""
+        found = self.image("part_mask.png")
+        return None if found is None else np.asarray(found) > 0
+
+
+def open_samples(root: Path, category: str | None = None) -> Iterator[OpenSample]:
+    """Every committed sample, in order of category, label and number."""
+    for key in index.iter_keys(root / layout.RAW_FOLDER, category):
+        yield OpenSample(root, key)

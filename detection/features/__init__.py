@@ -1,0 +1,1 @@
+"""Feature extractors: a picture or points in, features on a grid of patches out."""

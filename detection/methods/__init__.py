@@ -1,0 +1,1 @@
+"""Detectors: configurations of features, swapping, fusion, banks and decision; one file a method."""

@@ -1,0 +1,1 @@
+"""How good a detector is: curves and areas, exact and streaming."""

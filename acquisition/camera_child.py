@@ -58,6 +58,10 @@ class Child:
     def disarm(self) -> dict[str, int]:
         return asdict(self._camera.disarm())
 
+    def temperature_c(self) -> float | None:
+        read = getattr(self._camera, "temperature_c", None)  # drivers of others may lack it
+        return None if read is None else read()
+
     def alive(self) -> bool:
         return True
 
@@ -112,7 +116,18 @@ def main() -> int:
     return 0
 
 
-_CALLS = {"open", "configure", "set_exposure", "arm", "trigger", "next_frame", "disarm", "alive", "close"}
+_CALLS = {
+    "open",
+    "configure",
+    "set_exposure",
+    "arm",
+    "trigger",
+    "next_frame",
+    "temperature_c",
+    "disarm",
+    "alive",
+    "close",
+}
 
 
 def _answer(call: Callable[..., Any], request: dict[str, Any]) -> dict[str, Any]:

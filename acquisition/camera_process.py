@@ -197,6 +197,11 @@ class CameraProcess:
             image = np.frombuffer(self._ring, dtype, count, start).reshape(told.pop("shape")).copy()
         return CameraFrame(image, **told)
 
+    def temperature_c(self) -> float | None:
+        """Its temperature as it reads it itself, °C; None if it does not say."""
+        told = self._call("temperature_c", {})
+        return None if told is None else float(told)
+
     def disarm(self) -> StreamCounts:
         """Stop; nothing is pending afterwards."""
         return StreamCounts(**self._call("disarm", {}))

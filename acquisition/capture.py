@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import queue
 import re
 import shutil
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rakelight import config
 from rakelight.acquisition.burst import capture_burst
 from rakelight.acquisition.checks import Check, Watcher
 from rakelight.acquisition.devices import CameraFrame
@@ -20,9 +22,9 @@ from rakelight.acquisition.feasible import check_plan
 from rakelight.acquisition.recipe import Plan, PlannedShot, Recipe, make_plan
 from rakelight.acquisition.rig import Rig
 from rakelight.acquisition.stepped import CaptureLog, Progress, capture_stepped
-from rakelight.dataset.recording import FILE_NAME, Description, dtype_of, full_scale_of
+from rakelight.dataset.recording import FILE_NAME, Description, Target, dtype_of, full_scale_of
 from rakelight.dataset.recording_writer import RecordingWriter, write_recording
-from rakelight.errors import InputError, QualityError, StorageError
+from rakelight.errors import DeviceError, InputError, QualityError, StorageError
 from rakelight.folders import check_replaceable
 
 AZIMUTHS_DEG = {1: 0.0, 2: 90.0, 3: 180.0, 4: 270.0}  # docs/conventions.md: zones counter-clockwise from the right
@@ -66,6 +68,9 @@ def capture(
     folder: str | Path,
     *,
     part_id: str,
+    target: Target | None = None,
+    sphere_diameter_mm: float | None = None,
+    sphere_count: int | None = None,
     overwrite: bool = False,
     burst: bool = False,
     watch: Callable[[Description, int, int], Sink] | None = None,
@@ -75,6 +80,7 @@ def capture(
 ) -> Captured:
     """Capture one part by ``recipe`` into the recording ``folder``, which appears when every frame is there and checked.
 
+    ``target``, ``sphere_diameter_mm`` and ``sphere_count`` say what lies under the camera where it is not what the recipe says.
     With ``burst`` the projectors run their sequences by themselves and trigger the camera over a wire. ``watch`` is told of
     the capture (description, width and height in px) before its first exposure and returns what else takes every accepted
     frame beside the disk: a preview, a reconstruction. ``finish`` may lay more beside the frames
@@ -85,8 +91,8 @@ def capture(
     InputError
         ``capture.part_id``: it does not match the recipe's pattern.
     ConfigError
-        The recipe asks for zones or directions that the rig does not have, or ``plan.…`` for what its devices cannot do,
-        with the arithmetic; told before the first light goes on.
+        The recipe asks for zones or directions that the rig does not have, sizes of spheres go with another target, or
+        ``plan.…`` for what its devices cannot do, with the arithmetic; told before the first light goes on.
     DeviceError
         A shot that failed in all its attempts.
     QualityError
@@ -100,6 +106,7 @@ def capture(
             hint="scan or type it again, or mend part_id_regex in the recipe",
             code="capture.part_id",
         )
+    recipe = _of_target(recipe, target, sphere_diameter_mm, sphere_count)
     folder = Path(folder)
     check_replaceable(folder, overwrite=overwrite, marker=FILE_NAME)
     plan = make_plan(recipe, rig.zones, rig.directions)
@@ -112,6 +119,9 @@ def capture(
     description = Description.model_validate(
         {
             "part_id": part_id,
+            "target": recipe.target,
+            "sphere_diameter_mm": recipe.sphere_diameter_mm,
+            "sphere_count": recipe.sphere_count,
             "pixel_format": actual.pixel_format,
             "linear": True,
             "simulated": rig.settings.simulated,
@@ -119,6 +129,8 @@ def capture(
             "sensor": {"offset_x": actual.offset_x, "offset_y": actual.offset_y},
             "rig_id": rig.settings.rig_id,
             "devices": rig.identities,
+            "keep_raw": recipe.keep_raw,
+            "calibration_limits": rig.settings.calibration,
             "plan": tuple(shot.shot for shot in plan.shots),
             "pattern_set": plan.pattern_set.to_plain() if plan.pattern_set is not None else None,
             "notes": f"recipe {recipe.product}" + "".join(f"; no {what}" for what in plan.absent),
@@ -135,6 +147,7 @@ def capture(
                 also(shot, frame)
 
         executor = capture_burst if burst else capture_stepped
+        _read_temperature(rig, writer)
         log = executor(
             rig.devices,
             plan,
@@ -146,6 +159,7 @@ def capture(
             cancel=cancel,
         )
         log.seconds["waiting_for_disk"] = round(disk.waited_s, 4)
+        _read_temperature(rig, writer)
         disk.finish()
         checks = tuple(watcher.checks(recipe.limits, AZIMUTHS_DEG if set(watcher.zones) <= set(AZIMUTHS_DEG) else None))
         if failed := [check for check in checks if not check.passed]:
@@ -158,6 +172,27 @@ def capture(
             raise error
         finish(writer)
     return Captured(folder, checks, log, plan, expected_s)
+
+
+def _of_target(recipe: Recipe, target: Target | None, diameter_mm: float | None, count: int | None) -> Recipe:
+    """The recipe with another target, or other spheres."""
+    told = {"target": target, "sphere_diameter_mm": diameter_mm, "sphere_count": count}
+    changes: dict[str, Any] = {key: value for key, value in told.items() if value is not None}
+    if target not in (None, "chrome_sphere", recipe.target):
+        changes = {"sphere_diameter_mm": None, "sphere_count": 1} | changes
+    plain = recipe.model_dump(by_alias=True) | changes
+    return config.validate(plain, Recipe, source="what the capture was told") if changes else recipe
+
+
+def _read_temperature(rig: Rig, writer: RecordingWriter) -> None:
+    """Note how warm the camera is, if it says; a camera that does not answer this loses no capture, the recording says so."""
+    try:
+        celsius = rig.camera.temperature_c()
+    except DeviceError as error:
+        writer.warnings.append(f"the camera's temperature is not known: {error.message}")
+        return
+    if celsius is not None and math.isfinite(celsius):
+        writer.temperature_c.setdefault("camera", []).append(round(celsius, 2))
 
 
 def _check_room(folder: Path, plan: Plan, width: int, height: int, pixel_format: str) -> None:

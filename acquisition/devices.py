@@ -138,6 +138,9 @@ class Camera(Protocol):
         device is gone.
         """
 
+    def temperature_c(self) -> float | None:
+        """Its temperature as it reads it itself, °C, not while armed; None if it does not say. Drivers may lack this method."""
+
     def disarm(self) -> StreamCounts:
         """Stop; nothing is pending afterwards. Does nothing on a camera that is not armed."""
 

@@ -65,7 +65,7 @@ def check_rig(where: str, *, progress: Callable[[str], None] = lambda step: None
 def serve_simulated(url: str) -> Iterator[tuple[dict[str, Any], str]]:
     """Simulated devices until the block ends; yields their settings, and the same as the text of a rig.toml."""
     with contextlib.ExitStack() as closing:
-        settings = simulated_rig(url, closing)
+        settings, _ = simulated_rig(url, closing)
         plain = settings.model_dump(mode="json", by_alias=True, exclude_none=True)
         yield plain, rig_toml(plain)
 

@@ -11,13 +11,15 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from rakelight import config
-from rakelight.dataset.recording import Shot
+from rakelight.dataset.options import KeepRaw
+from rakelight.dataset.recording import Shot, Target
 from rakelight.errors import ConfigError
-from rakelight.reconstruction.patterns import GrayPhaseShift, MultiFrequency, PatternSet, Uniform
+from rakelight.reconstruction.patterns import Axis, GrayPhaseShift, MultiFrequency, PatternSet, Uniform
 
 SCHEMA = 1
 _MOST_EXPOSURES = 9
 _LEAST_REGION_PX = 32
+_DARK_FRAMES = 8  # their mean is the dark map: a third of one frame's noise
 _LEAST_STEP = 1.2  # between two exposures of a pattern; closer ones tell nothing that one of them does not
 
 Exposure = Annotated[float, Field(gt=0, le=1e7)]
@@ -28,6 +30,7 @@ Region = tuple[int, int, int, int]
 class PatternRecipe(config.Model):
     """What the projectors show; one set for all directions.
 
+    ``axes`` ``("column",)`` is enough for depth; a board that calibrates projectors needs ``("column", "row")``.
     ``bracket_us`` holds further exposures of every pattern besides ``exposure_us``. ``frame_rate_hz`` is that of bursts;
     None: as fast as camera and projector can.
     """
@@ -38,6 +41,7 @@ class PatternRecipe(config.Model):
     periods_px: tuple[float, ...] = ()
     width: int = Field(default=912, ge=8, le=16384)
     height: int = Field(default=1140, ge=8, le=16384)
+    axes: tuple[Axis, ...] = Field(default=("column",), min_length=1, max_length=2)
     directions: tuple[int, ...] = ()
     exposure_us: Exposure
     bracket_us: tuple[Exposure, ...] = ()
@@ -65,9 +69,9 @@ class PatternRecipe(config.Model):
     def pattern_set(self) -> PatternSet:
         """The set; raises :class:`InputError` for codes that do not cover the projector."""
         if self.code == "gray":
-            return PatternSet(self.width, self.height, GrayPhaseShift(self.steps, self.period_px))
+            return PatternSet(self.width, self.height, GrayPhaseShift(self.steps, self.period_px), self.axes)
         periods = {"periods_px": self.periods_px} if self.periods_px else {}
-        return PatternSet(self.width, self.height, MultiFrequency(self.steps, **periods))
+        return PatternSet(self.width, self.height, MultiFrequency(self.steps, **periods), self.axes)
 
 
 class Limits(config.Model):
@@ -92,11 +96,16 @@ class Recipe(config.Model):
     ``zones`` empty: all of the rig. ``exposure_us`` is that of each zone alone; all zones together take
     ``all_zones_exposure_us``. The ambient frame has the zones' exposure, as its subtraction needs. ``repeat`` takes all zones
     together once more at the end, to see whether the part moved. ``region`` is where the checks look at the content:
-    [x, y, width, height] in px of the frame, by default all of it.
+    [x, y, width, height] in px of the frame, by default all of it. ``target`` is what lies under the camera, for the recording;
+    ``dark`` (lens covered) takes dark frames of ``exposure_us`` alone. Of chrome spheres the diameter and number are told too.
+    ``keep_raw`` says which raw frames go into a data set's samples: none, the ``stack`` under the lights, or all.
     """
 
     schema_: int = Field(alias="schema", default=SCHEMA)
     product: str = Field(min_length=1, max_length=80)
+    target: Target = "part"
+    sphere_diameter_mm: float | None = Field(default=None, gt=0, le=1000)
+    sphere_count: int = Field(default=1, ge=1, le=16)
     exposure_us: Exposure
     all_zones_exposure_us: Exposure | None = None
     gain_db: float = Field(default=0.0, ge=0, le=48)
@@ -108,6 +117,7 @@ class Recipe(config.Model):
     region: Region | None = None
     limits: Limits = Limits()
     retries: int = Field(default=2, ge=0, le=10)
+    keep_raw: KeepRaw = "none"
 
     @model_validator(mode="after")
     def _zones_differ(self) -> Recipe:
@@ -121,6 +131,14 @@ class Recipe(config.Model):
             raise ValueError(
                 f"region {list(self.region)} is [x, y, width, height]; allowed: x and y from 0, width and height from "
                 f"{_LEAST_REGION_PX} px"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _spheres_are_spheres(self) -> Recipe:
+        if self.target != "chrome_sphere" and (self.sphere_diameter_mm is not None or self.sphere_count != 1):
+            raise ValueError(
+                f"sphere_diameter_mm and sphere_count belong to target 'chrome_sphere'; the target is {self.target!r}"
             )
         return self
 
@@ -177,11 +195,16 @@ class Plan:
 def make_plan(recipe: Recipe, zones: Collection[int], directions: Collection[int]) -> Plan:
     """The shots that ``recipe`` means on a rig with these light zones and projector directions.
 
-    In order: each zone, all zones, the room alone, the patterns (for each direction every exposure ascending, and in one
+    Of target ``dark``: dark frames and nothing else. Otherwise, in order:
+    each zone, all zones, the room alone, the patterns (for each direction every exposure ascending, and in one
     exposure every pattern), all zones once more. What the rig does not have is left out and named in ``absent``; what the
     recipe asks for by number and the rig does not have is a :class:`ConfigError` (``recipe.zone``, ``recipe.direction``), and so
     is a plan without any shot (``recipe.empty``).
     """
+    if recipe.target == "dark":
+        names = [f"dark{number}" for number in range(1, _DARK_FRAMES + 1)]
+        dark = tuple(PlannedShot(Shot(name=name, role="dark"), (), recipe.exposure_us) for name in names)
+        return Plan(dark, (), None, ())
     wanted = recipe.zones or tuple(sorted(zones))
     _check("zone", wanted, zones)
     absent = [] if wanted else ["lights"]

@@ -7,10 +7,6 @@ the guardian does it (``guardian``).
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,8 +18,10 @@ from rakelight.acquisition.camera_process import CameraProcess
 from rakelight.acquisition.devices import CameraSettings, LightController, PatternProjector
 from rakelight.acquisition.guardian import Guardian
 from rakelight.acquisition.registry import find_driver
+from rakelight.acquisition.simulated_bench import SimulatedBench
 from rakelight.acquisition.stepped import Devices, make_dark
-from rakelight.errors import ConfigError, DeviceError, InputError, RakelightError
+from rakelight.dataset.recording import CalibrationLimits
+from rakelight.errors import ConfigError, DeviceError, RakelightError
 
 SIMULATED = "sim://"
 
@@ -49,7 +47,10 @@ class CameraSection(config.Model):
 
 
 class RigSettings(config.Model):
-    """The content of rig.toml. ``lights`` and ``projector`` hold ``driver`` and that driver's own keys; both may be absent."""
+    """The content of rig.toml. ``lights`` and ``projector`` hold ``driver`` and that driver's own keys; both may be absent.
+
+    ``calibration`` tells beyond what a calibration is stale for this rig; every recording carries it.
+    """
 
     schema_: int = Field(alias="schema", default=1)
     rig_id: str = Field(min_length=1, max_length=80)
@@ -57,6 +58,7 @@ class RigSettings(config.Model):
     camera: CameraSection
     lights: config.PlainData | None = None
     projector: config.PlainData | None = None
+    calibration: CalibrationLimits = CalibrationLimits()
 
 
 class Rig:
@@ -68,6 +70,8 @@ class Rig:
     camera : CameraProcess
     lights : LightController or None
     projector : PatternProjector or None
+    bench : SimulatedBench or None
+        Of a rig named by a ``sim://`` URL: its ``place`` lays another target under the camera, as a hand would.
     """
 
     def __init__(self, settings: RigSettings, closing: contextlib.ExitStack) -> None:
@@ -76,6 +80,7 @@ class Rig:
         self.camera: CameraProcess
         self.lights: LightController | None = None
         self.projector: PatternProjector | None = None
+        self.bench: SimulatedBench | None = None
         self._guardian: Guardian | None = None
 
     @classmethod
@@ -91,8 +96,13 @@ class Rig:
         """
         closing = contextlib.ExitStack()
         try:
-            settings = simulated_rig(str(where), closing) if str(where).startswith(SIMULATED) else _read(Path(where))
+            bench: SimulatedBench | None = None
+            if str(where).startswith(SIMULATED):
+                settings, bench = simulated_rig(str(where), closing)
+            else:
+                settings = read_rig(Path(where))
             rig = cls(settings, closing)
+            rig.bench = bench
             rig._open_devices()
         except BaseException:
             closing.close()
@@ -194,7 +204,8 @@ class Rig:
         self.close()
 
 
-def _read(path: Path) -> RigSettings:
+def read_rig(path: str | Path) -> RigSettings:
+    """What a rig.toml says, without opening anything; raises :class:`ConfigError`."""
     return config.load_toml(path, RigSettings, hint="mend the keys named; docs/rig.md lists what rig.toml may hold")
 
 
@@ -217,37 +228,8 @@ def _tree(failed: list[tuple[str, RakelightError]]) -> RakelightError:
     return DeviceError(f"{len(failed)} devices did not open:{lines}", hint="mend each as it says", code="rig.open")
 
 
-def simulated_rig(url: str, closing: contextlib.ExitStack) -> RigSettings:
+def simulated_rig(url: str, closing: contextlib.ExitStack) -> tuple[RigSettings, SimulatedBench]:
     """Start a simulated bench in a process of its own; it goes when this one does."""
-    bench = subprocess.Popen(  # noqa: S603 - our own module
-        [sys.executable, "-m", "rakelight.acquisition.simulator.bench", url],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        start_new_session=os.name == "posix",  # Ctrl-C must not take the devices away from under the rig
-    )
-
-    line = ""
-
-    def end() -> None:
-        assert bench.stdin is not None and bench.stdout is not None
-        bench.stdin.close()
-        if not line:
-            bench.terminate()  # interrupted while it builds its scene: it does not look at its input yet
-        bench.stdout.close()
-        try:
-            bench.wait(5.0)
-        except subprocess.TimeoutExpired:
-            bench.kill()
-            bench.wait()
-
-    closing.callback(end)
-    assert bench.stdout is not None
-    line = bench.stdout.readline()
-    told = json.loads(line) if line.strip() else {"error": {"message": "the simulated bench did not start"}}
-    if "error" in told:
-        error = told["error"]
-        kind = DeviceError if str(error.get("code", "")).startswith("simulator.no_") else InputError
-        raise kind(error["message"], hint=error.get("hint", ""), code=error.get("code", "simulator.failed"))
-    return config.validate(told, RigSettings, source=url)
+    bench = SimulatedBench(url)
+    closing.callback(bench.close)
+    return config.validate(bench.settings, RigSettings, source=url), bench

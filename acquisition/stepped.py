@@ -123,7 +123,7 @@ def capture_stepped(
     try:
         if plan.sequence and devices.projector is not None:
             devices.projector.load(plan.sequence)
-        runner = _Runner(devices, camera_settings, total)
+        runner = Runner(devices, camera_settings, total)
         started = time.monotonic()
         for number, shot in enumerate(plan.shots):
             if cancel():
@@ -131,7 +131,7 @@ def capture_stepped(
                 raise Cancelled
             left = (time.monotonic() - started) / number * (total - number) if number else expected_s
             progress(Progress("capturing", number, total, shot.shot.name, left))
-            frame = _take(runner, shot, number, total, retries, log, progress)
+            frame = take_shot(runner, shot, number, total, retries, log, progress)
             sink(shot, frame)
         log.seconds = {k: round(v, 4) for k, v in runner.seconds.items()}
     except DeviceError as error:
@@ -160,8 +160,8 @@ def make_dark(devices: Devices) -> None:
         raise failed[0]
 
 
-def _take(
-    runner: _Runner,
+def take_shot(
+    runner: Runner,
     shot: PlannedShot,
     number: int,
     total: int,
@@ -187,7 +187,7 @@ def _take(
     raise AssertionError("unreachable")
 
 
-class _Runner:
+class Runner:
     """Devices with what is known of their state, so that only changes are sent."""
 
     def __init__(self, devices: Devices, settings: CameraSettings, total: int) -> None:
@@ -219,6 +219,14 @@ class _Runner:
         self.seconds["frame"] += time.monotonic() - start
         exposure_us = self._exposure_actual_us if frame.exposure_us is None else frame.exposure_us
         return replace(frame, exposure_us=exposure_us, acknowledged=self._acknowledged())
+
+    def darken(self) -> None:
+        """No light and no pattern until the next shot; the camera stays armed."""
+        self._set_lights(())
+        if self._shown is not None and self._devices.projector is not None:
+            self._shown = "unknown"
+            self._devices.projector.dark()
+            self._shown = None
 
     def _acknowledged(self) -> dict[str, tuple[int, ...]]:
         """What the devices that answer have acknowledged and were told nothing else since."""

@@ -93,6 +93,12 @@ class FrameFormatEntry(_Entry):
     binning: int
 
 
+class ColourEntry(_Entry):
+    gains: Vector
+    black: Vector
+    tone: Literal["srgb", "linear"]
+
+
 class FlatFieldEntry(_Entry):
     zones: tuple[int, ...]
     gains: ArrayEntry
@@ -114,6 +120,7 @@ class Document(_Entry):
     flat_field: FlatFieldEntry | None
     dark: DarkEntry | None
     map_format: FrameFormatEntry | None = None  # absent from calibrations without it
+    colour: ColourEntry | None = None  # likewise
     projectors: tuple[ProjectorEntry, ...]
     provenance: dict[str, Any]
     quality: dict[str, Any]

@@ -156,8 +156,8 @@ def calibrate_lights(
     if len({*counts, len(zones)}) != 1:
         raise InputError(f"spheres have {counts} frames for {len(zones)} zones; each needs one frame a zone")
     warnings += [
-        f"sphere {s}, zone {zone}: {h.warning}"
-        for s, row in enumerate(highlights, start=1)
+        f"{spheres[s].called(s + 1)}, zone {zone}: {h.warning}"
+        for s, row in enumerate(highlights)
         for zone, h in zip(zones, row, strict=True)
         if h.warning
     ]
@@ -222,7 +222,11 @@ def _joint(
     except CalibrationError as error:
         if error.code != "calibration.plane_not_flat":
             raise
-        warnings.append(f"the white planes were not used for positions: {error.message}")
+        names = ", ".join(samples.name for samples in white if samples.name)
+        warnings.append(
+            f"white plane{f' {names}' * bool(names)}: not used for the positions of the lights, and a flat field made of it is "
+            f"wrong where it is not flat: {error.message}"
+        )
         return _joint(circles, highlights, reflections, near, camera, table, (), zones, warnings)
     warnings += joint.warnings
     return joint

@@ -11,7 +11,7 @@ Frame: OpenCV camera frame in mm.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,8 @@ class PlaneSamples:
         Logarithm of the DN above dark, brought to one exposure.
     sigma : (K, N) float64
         Standard deviation of ``logs``, from the scatter within the blocks of what does not cancel between zones.
+    name : str
+        Of the recording, for messages.
     """
 
     zones: tuple[int, ...]
@@ -60,10 +62,11 @@ class PlaneSamples:
     normal: FloatArray
     logs: FloatArray
     sigma: FloatArray
+    name: str = ""
 
     def where(self, keep: NDArray[np.bool_]) -> PlaneSamples:
         """The same without the blocks that are not in ``keep`` (N,)."""
-        return PlaneSamples(self.zones, self.points[keep], self.normal, self.logs[:, keep], self.sigma[:, keep])
+        return replace(self, points=self.points[keep], logs=self.logs[:, keep], sigma=self.sigma[:, keep])
 
     def misfit(self, positions: FloatArray, log_strengths: FloatArray) -> FloatArray:
         """(K, N) log of what the zones show above the model, without what they have in common in each block."""
@@ -286,7 +289,7 @@ def fit_plane_lights(samples: Sequence[PlaneSamples], start: FloatArray) -> Plan
         chi2,
         printed,
         used,
-        _warnings(misfit, printed),
+        _warnings(misfit, printed, ", ".join(s.name for s in samples if s.name)),
     )
 
 
@@ -385,16 +388,16 @@ def _check_flat(misfit: float, used: float) -> None:
         )
 
 
-def _warnings(misfit: float, printed: float) -> tuple[str, ...]:
-    out = []
+def _warnings(misfit: float, printed: float, names: str) -> tuple[str, ...]:
+    out, whose = [], f"{names}: " if names else ""
     if misfit > WARN_MISFIT:
         out.append(
-            f"the white plane's shading misses that of point lights by {misfit:.2%} rms; at most {WARN_MISFIT:.1%} is "
+            f"{whose}the white plane's shading misses that of point lights by {misfit:.2%} rms; at most {WARN_MISFIT:.1%} is "
             "expected: the lamps are no points, or the plane is not flat; positions are less sure"
         )
     if printed > MAX_PRINT:
         out.append(
-            f"the white of the plane varies by {printed:.1%} rms from place to place; at most {MAX_PRINT:.0%} is expected: "
+            f"{whose}the white of the plane varies by {printed:.1%} rms from place to place; at most {MAX_PRINT:.0%} is expected: "
             "clean it, or use one without print; a flat field made of it carries its pattern"
         )
     return tuple(out)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from rakelight import files, folders
 from rakelight.calibration._rig_document import ARRAYS, DOCUMENT, Document, array_entry, broken, read_arrays
+from rakelight.calibration.colour import Colour
 from rakelight.calibration.flat_field import Dark, FlatField
 from rakelight.calibration.frame_format import FrameFormat
 from rakelight.config import validate
@@ -66,6 +67,8 @@ class RigCalibration:
     dark : Dark, optional
     map_format : FrameFormat, optional
         Of the frames from which flat field and dark were made, and to which alone they apply.
+    colour : Colour, optional
+        White balance and tone of the 8-bit pictures.
     projectors : tuple of Projector
         Sorted by direction here; each direction once.
     provenance : dict
@@ -89,6 +92,7 @@ class RigCalibration:
     flat_field: FlatField | None = None
     dark: Dark | None = None
     map_format: FrameFormat | None = None
+    colour: Colour | None = None
     projectors: tuple[Projector, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     quality: dict[str, Any] = field(default_factory=dict)
@@ -226,6 +230,7 @@ class RigCalibration:
             },
             "dark": self.dark and {"exposure_us": self.dark.exposure_us},
             "map_format": self.map_format and _entry(self.map_format),
+            "colour": self.colour and _entry(self.colour),
             "projectors": [_projector_summary(p, self.camera, self.table_plane) for p in self.projectors],
             "quality": self.quality,
             "warnings": warnings,
@@ -268,6 +273,7 @@ class RigCalibration:
             "flat_field": self.flat_field and _entry(self.flat_field, gains=maps["flat_field_gains"]),
             "dark": self.dark and _entry(self.dark, map=maps["dark_map"]),
             **({"map_format": _entry(self.map_format)} if self.map_format else {}),
+            **({"colour": _entry(self.colour)} if self.colour else {}),
             "projectors": [_entry(projector) for projector in self.projectors],
             "provenance": self.provenance,
             "quality": self.quality,
@@ -281,6 +287,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "flat_field": (FlatField,),
     "dark": (Dark,),
     "map_format": (FrameFormat,),
+    "colour": (Colour,),
 }
 
 
@@ -334,6 +341,7 @@ def _assemble(document: Document, arrays: dict[str, NDArray[Any]]) -> RigCalibra
         flat_field=flat_field,
         dark=dark,
         map_format=None if document.map_format is None else FrameFormat(**document.map_format.model_dump()),
+        colour=None if document.colour is None else Colour(**document.colour.model_dump()),
         projectors=tuple(Projector(**projector.model_dump()) for projector in document.projectors),
         provenance=document.provenance,
         quality=document.quality,

@@ -47,6 +47,8 @@ class SphereFrames:
     diameter_mm : float, optional
     saturation : float, optional
         DN from which a pixel of these frames is saturated; default that of :func:`calibrate_lights`.
+    name : str
+        Of the recording, for messages.
     """
 
     frames: Frames
@@ -54,6 +56,11 @@ class SphereFrames:
     offset: tuple[float, float] = (0.0, 0.0)
     diameter_mm: float | None = None
     saturation: float | None = None
+    name: str = ""
+
+    def called(self, number: int) -> str:
+        """How messages call sphere ``number``, counted from 1."""
+        return f"sphere {number} ({self.name})" if self.name else f"sphere {number}"
 
 
 def observe(
@@ -69,7 +76,7 @@ def observe(
     for number, sphere in enumerate(spheres, start=1):
         circle = sphere.circle or _outline(sphere, number, camera, table)
         level = saturation if sphere.saturation is None else sphere.saturation
-        found = _highlights(sphere.frames, circle, level, number, zones, warnings)
+        found = _highlights(sphere, circle, level, number, zones, warnings)
         circle = circle.shifted(*sphere.offset)
         row = tuple(h.shifted(*sphere.offset) for h in found)
         circles.append(circle)
@@ -79,7 +86,7 @@ def observe(
                 [reflect_highlight(circle, h, camera, diameter_mm=sphere.diameter_mm, table=table) for h in row]
             )
         except CalibrationError as error:
-            raise _named(error, f"sphere {number}") from error
+            raise _named(error, sphere.called(number)) from error
     return circles, highlights, reflections
 
 
@@ -106,11 +113,11 @@ def _outline(sphere: SphereFrames, number: int, camera: Camera | None, table: Pl
     try:
         return find_known_spheres(total, 1, camera, table, sphere.diameter_mm)[0]
     except CalibrationError as error:
-        raise _named(error, f"sphere {number}") from error
+        raise _named(error, sphere.called(number)) from error
 
 
 def _highlights(
-    frames: Frames,
+    sphere: SphereFrames,
     circle: Circle,
     saturation: float | None,
     number: int,
@@ -118,32 +125,30 @@ def _highlights(
     warnings: list[str],
 ) -> list[Highlight]:
     found: list[Highlight] = []
-    for frame in iterate(frames, f"frames of sphere {number}"):
+    for frame in iterate(sphere.frames, f"frames of sphere {number}"):
         if not found:
-            _check_view(circle, frame.shape, number, warnings)
+            _check_view(circle, frame.shape, sphere.called(number), warnings)
         try:
             found.append(find_highlight(frame, circle, saturation))
         except CalibrationError as error:
             zone = zones[len(found)] if zones is not None and len(found) < len(zones) else len(found) + 1
-            raise _named(error, f"sphere {number}, zone {zone}") from error
+            raise _named(error, f"{sphere.called(number)}, zone {zone}") from error
     if not found:
         raise InputError(f"sphere {number} has no frames; one a zone is needed")
     return found
 
 
-def _check_view(circle: Circle, shape: tuple[int, ...], number: int, warnings: list[str]) -> None:
+def _check_view(circle: Circle, shape: tuple[int, ...], name: str, warnings: list[str]) -> None:
     outside = share_outside(circle, shape)
     if outside > _MAX_CUT:
         raise CalibrationError(
-            f"sphere {number}: {outside:.0%} of its outline lies outside the image of {shape[1]}×{shape[0]} px; at most "
+            f"{name}: {outside:.0%} of its outline lies outside the image of {shape[1]}×{shape[0]} px; at most "
             f"{_MAX_CUT:.0%} is allowed",
             hint="move the sphere into the field of view",
             code="calibration.sphere_out_of_view",
         )
     if outside > 0.0:
-        warnings.append(
-            f"sphere {number}: the image cuts off {outside:.0%} of its outline; lay it wholly into the field"
-        )
+        warnings.append(f"{name}: the image cuts off {outside:.0%} of its outline; lay it wholly into the field")
 
 
 def _named(error: CalibrationError, where: str) -> CalibrationError:

@@ -321,6 +321,11 @@ class GenICamCamera:
         value = optional(lambda: int(self._nodes.ChunkCounterValue.value), None)
         return {} if value is None else {"triggers": value}
 
+    def temperature_c(self) -> float | None:
+        """SFNC DeviceTemperature, °C, where DeviceTemperatureSelector stands; None for a camera without."""
+        with self._translated("read the temperature"):
+            return float(self._nodes.DeviceTemperature.value) if self._has("DeviceTemperature") else None
+
     def disarm(self) -> StreamCounts:
         """Stop; nothing is pending afterwards."""
         stream = self._acquirer.data_streams[0] if self._armed and not self._lost else None

@@ -3,7 +3,12 @@
 ``python -m rakelight.acquisition.simulator.bench sim://knob_cap?seed=3&fault=drop@17`` prints one JSON line, the rig's settings
 as rig.toml would hold them, and serves until its input closes. Options of the URL: ``seed``, ``defect``, ``width``, ``height``,
 ``bayer`` (1, 0), ``zones`` (4: how many), ``projector`` (1, 0), ``lights`` (hik, cst, ccs, vst, xor), ``fault``, ``prerendered``
-(1: pictures of the same light are made once), ``rise_ms`` and ``latency_ms`` of the lights.
+(1: pictures of the same light are made once), ``rise_ms`` and ``latency_ms`` of the lights, ``temperature`` of the camera in °C
+(0: it warms up from 30 to 38). ``sim://targets`` begins with the ChArUco board and is meant for a guided calibration.
+
+While it serves, a line on its input lays something else under the camera: ``{"place": "white_plane", "seed": 0}``, with
+``"pose"`` where it is not the seed that decides, and ``"blur_px"`` for a lens out of focus;
+``"cover"`` puts a cap on the lens. It answers with one line when that is done.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -23,16 +28,19 @@ from rakelight.acquisition.simulator.light_device import BAUD as FAMILIES
 from rakelight.acquisition.simulator.light_device import LightFaults, light_device
 from rakelight.acquisition.simulator.memory import available_bytes, check_memory
 from rakelight.acquisition.simulator.projector_device import ProjectorDevice
-from rakelight.acquisition.simulator.rig import reference_rig
+from rakelight.acquisition.simulator.rig import Rig, reference_rig
 from rakelight.acquisition.simulator.scene import Lit, Scene, default_samples
 from rakelight.acquisition.simulator.scene_server import SceneServer
 from rakelight.acquisition.simulator.serial_host import SerialHost
+from rakelight.acquisition.simulator.solid import Pose
 from rakelight.acquisition.simulator.specimen import Specimen, make_specimen
 from rakelight.acquisition.simulator.timeline import Timeline
 from rakelight.acquisition.simulator.wire_faults import parse_faults
 from rakelight.errors import InputError, RakelightError
 from rakelight.reconstruction.patterns import Uniform
 
+_TARGETS, _FIRST_TARGET = "targets", "charuco"
+_COVER = "cover"
 _READERS: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "bool": lambda t: bool(int(t)), "str": str}
 
 
@@ -55,6 +63,7 @@ class BenchOptions:
     rise_ms: float = 0.5
     latency_ms: float = 1.0
     samples: int = 0
+    temperature: int = 0
 
 
 def parse_url(url: str) -> BenchOptions:
@@ -62,7 +71,7 @@ def parse_url(url: str) -> BenchOptions:
     parts = urlsplit(url)
     if parts.scheme != "sim" or not parts.netloc:
         raise _url_error(url, "is no simulated rig")
-    values: dict[str, Any] = {"part": parts.netloc}
+    values: dict[str, Any] = {"part": _FIRST_TARGET if parts.netloc == _TARGETS else parts.netloc}
     known = {f.name: str(f.type) for f in fields(BenchOptions)}
     for key, text in parse_qsl(parts.query, keep_blank_values=True):
         if key not in known or key == "part":
@@ -74,6 +83,10 @@ def parse_url(url: str) -> BenchOptions:
     options = BenchOptions(**values)
     if options.lights not in FAMILIES:
         raise _url_error(url, f"has lights={options.lights!r}; known: {', '.join(FAMILIES)}")
+    if not 0 <= options.temperature <= 100:
+        raise _url_error(
+            url, f"has temperature={options.temperature}; allowed: 1 to 100 °C, or 0 for a camera that warms up"
+        )
     if not 0 <= options.zones <= 4:
         raise _url_error(url, f"has zones={options.zones}; allowed: 0 to 4")
     return options
@@ -102,9 +115,9 @@ class Bench:
         rig = reference_rig(options.width, options.height or None, pixel_format=kind)
         samples = options.samples or default_samples(rig.camera.width)
         check_memory(rig.camera.width, rig.camera.height, samples, 4, available_bytes())
+        self._options, self._rig, self._samples = options, rig, samples
         self.specimen: Specimen = make_specimen(options.part, options.seed, options.defect or None)
-        self.scene = Scene(self.specimen.part, rig, self.specimen.pose, samples=samples)
-        self._warm_up(options)
+        self.scene = self._scene_of(self.specimen, rig)
         self.timeline = Timeline()
         self.exposures = Exposures(
             self.scene, self.timeline, faults, seed=options.seed, prerendered=options.prerendered
@@ -123,7 +136,11 @@ class Bench:
                 "producer": str(cti_path()),
                 "serial_number": "SIM-0001",
                 "pixel_format": kind,
-                "environment": {"RAKELIGHT_SCENE": self.server.address, "RAKELIGHT_SERIAL": "SIM-0001"},
+                "environment": {
+                    "RAKELIGHT_SCENE": self.server.address,
+                    "RAKELIGHT_SERIAL": "SIM-0001",
+                    "RAKELIGHT_TEMPERATURE_C": str(options.temperature),
+                },
             },
         }
         if options.zones:
@@ -137,13 +154,25 @@ class Bench:
             self._open.callback(host.close)
             self.settings["projector"] = {"driver": "bridge", "port": host.url, "baud": options.baud}
 
-    def _warm_up(self, options: BenchOptions) -> None:
-        """Render what every source does, so that no frame comes late because its maps are made first."""
-        states = [Lit({zone: 1.0}) for zone in range(1, options.zones + 1)]
-        if options.projector:
-            states += [Lit({}, source.direction, Uniform(1.0)) for source in self.scene.rig.projectors]
+    def place(self, name: str, seed: int = 0, pose: Pose | None = None, blur_px: float | None = None) -> None:
+        """Lay something else under the camera, as a hand would; see the module."""
+        if name == _COVER:
+            self.exposures.place(None)
+            return
+        self.specimen = make_specimen(name, seed, pose=pose)
+        rig = self._rig if blur_px is None else replace(self._rig, blur_px=blur_px)
+        self.scene = self._scene_of(self.specimen, rig)
+        self.exposures.place(self.scene)
+
+    def _scene_of(self, specimen: Specimen, rig: Rig) -> Scene:
+        """A scene that has rendered what every source does, so that no frame comes late because its maps are made first."""
+        scene = Scene(specimen.part, rig, specimen.pose, samples=self._samples)
+        states = [Lit({zone: 1.0}) for zone in range(1, self._options.zones + 1)]
+        if self._options.projector:
+            states += [Lit({}, source.direction, Uniform(1.0)) for source in scene.rig.projectors]
         for state in states:
-            self.scene.read_out(self.scene.electrons([(state, 1.0)]), seed=0)
+            scene.read_out(scene.electrons([(state, 1.0)]), seed=0)
+        return scene
 
     def _on_exposure_active(self, line: int, level: int, at_ns: int) -> None:
         """Edges of an exposure; for the fault ``over_trigger`` one more trigger, on either input, while it lasts."""
@@ -194,8 +223,22 @@ def main() -> int:
         return error.exit_code
     with bench:
         print(json.dumps(bench.settings), flush=True)  # noqa: T201 - the rig reads it
-        sys.stdin.read()  # until whoever started it has gone
+        for line in sys.stdin:  # until whoever started it has gone
+            print(json.dumps(_placed(bench, line)), flush=True)  # noqa: T201 - the rig reads it
     return 0
+
+
+def _placed(bench: Bench, line: str) -> dict[str, Any]:
+    """Do what a line asks for; what stands in the answer."""
+    try:
+        told = json.loads(line)
+        pose = Pose(**told["pose"]) if told.get("pose") else None
+        bench.place(str(told["place"]), int(told.get("seed", 0)), pose, told.get("blur_px"))
+    except RakelightError as error:
+        return {"error": error.to_dict()}
+    except (ValueError, KeyError, TypeError) as error:
+        return {"error": {"message": f"{line.strip()[:80]!r} is no command: {error}", "code": "simulator.command"}}
+    return {"placed": told["place"]}
 
 
 if __name__ == "__main__":

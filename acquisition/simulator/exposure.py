@@ -51,7 +51,16 @@ class Exposures:
         self._pictures: dict[Any, NDArray[np.uint8]] = {}
         self._lock = threading.Lock()
         self._shown = LightState()
+        self._covered = False
         self.frames = 0
+
+    def place(self, scene: Scene | None) -> None:
+        """Another scene under the camera; None: a cap on the lens."""
+        with self._lock:
+            self._covered = scene is None
+            self._scene = scene or self._scene
+            self._rates.clear()
+            self._pictures.clear()
 
     def __call__(self, request: Request) -> NDArray[np.uint8] | WireFault:
         """Bytes in the requested format, or the fault planned for this frame."""
@@ -90,7 +99,7 @@ class Exposures:
 
     def _bytes(self, request: Request, pieces: list[tuple[LightState, float]], moved: bool) -> NDArray[np.uint8]:
         electrons = np.zeros(self._scene.shape, np.float32)
-        for state, duration_us in pieces:
+        for state, duration_us in [] if self._covered else pieces:
             electrons += self._rate(state) * np.float32(duration_us)
         if moved:
             height, width = electrons.shape

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 import rakelight
 from rakelight import files
-from rakelight.acquisition.simulator.rig import REFERENCE_MM, Lens, PatternSource, PointLight, Rig
+from rakelight.acquisition.simulator.rig import REFERENCE_MM, Lens, PatternSource, PointLight, Rig, Sensor
 from rakelight.acquisition.simulator.scene import Lit, Scene, Surface
 from rakelight.acquisition.simulator.solid import Component, Material, Mesh, Part
+from rakelight.calibration.colour import Colour
 from rakelight.calibration.flat_field import build_dark, build_flat_field, plane_light_of
 from rakelight.calibration.frame_format import FrameFormat
 from rakelight.calibration.rig_calibration import RigCalibration
@@ -169,6 +170,7 @@ def rig_calibration(rig: Rig, *, white_height_mm: float = 0.0) -> RigCalibration
         flat_field=field,
         dark=dark,
         map_format=FrameFormat(sensor.pixel_format),
+        colour=_colour(sensor),
         projectors=tuple(projector_model(source, rig) for source in rig.projectors),
         provenance={
             "truth": "written by the simulator, not measured",
@@ -176,6 +178,15 @@ def rig_calibration(rig: Rig, *, white_height_mm: float = 0.0) -> RigCalibration
             "white_plane_height_mm": white_height_mm,
         },
     )
+
+
+def _colour(sensor: Sensor) -> Colour | None:
+    """The white balance that makes a grey surface grey; None of a grey sensor."""
+    if not sensor.pixel_format.startswith("Bayer"):
+        return None
+    red, green, blue = sensor.response
+    black = sensor.black_dn / sensor.full_scale
+    return Colour((green / red, 1.0, green / blue), (black, black, black))
 
 
 def _white_plane(height_mm: float) -> Part:

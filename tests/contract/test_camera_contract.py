@@ -92,6 +92,13 @@ class TestConfigure:
         assert info.width > 0 and info.height > 0 and info.exposure_us[0] <= info.exposure_us[1]
 
     @every
+    def test_tells_its_temperature_or_that_it_cannot(self, bench: Bench) -> None:
+        celsius = bench.camera.temperature_c()
+        assert celsius is None or -40 < celsius < 120
+        if bench.name.startswith("sim"):
+            assert 29.9 < celsius < 38
+
+    @every
     def test_whole_sensor_unless_told_otherwise(self, bench: Bench) -> None:
         actual = bench.camera.configure(bench.settings)
         assert (actual.width, actual.height) == (bench.camera.info.width, bench.camera.info.height)

@@ -38,6 +38,7 @@ void camera_reset_locked(const char *serial) {
     snprintf(c->text[TEXT_DEVICE_VERSION], RK_TEXT_BYTES, "%s", RK_VERSION);
     snprintf(c->text[TEXT_DEVICE_SERIAL_NUMBER], RK_TEXT_BYTES, "%s", serial);
     c->opened_ns = rk_now_ns();
+    c->temperature_env = environment_number("RAKELIGHT_TEMPERATURE_C", 0);
     c->readout_us_env = environment_number("RAKELIGHT_READOUT_US", 0);
     c->id_last = environment_number("RAKELIGHT_ID_BITS", 64) == 16 ? 65535u : UINT64_MAX;
     c->id_first = environment_number("RAKELIGHT_FIRST_ID", 1);
@@ -97,8 +98,8 @@ static rk_number number_locked(int reg) {
     rk_layout l;
     uint64_t line = rk_cam.reg[REG_LINE_SELECTOR].u;
     switch (reg) {
-    case REG_DEVICE_TEMPERATURE: /* a warm-up from 30 to 38 degrees in some ten minutes */
-        v.d = 38 - 8 * exp(-(double)(rk_now_ns() - rk_cam.opened_ns) / 300e9);
+    case REG_DEVICE_TEMPERATURE: /* a warm-up from 30 to 38 degrees in some ten minutes, or as warm as was asked for */
+        v.d = rk_cam.temperature_env ? (double)rk_cam.temperature_env : 38 - 8 * exp(-(double)(rk_now_ns() - rk_cam.opened_ns) / 300e9);
         break;
     case REG_RESULTING_FRAME_RATE: v.d = resulting_rate_locked(); break;
     case REG_SENSOR_READOUT_TIME: v.d = (double)camera_readout_ns_locked() / 1e3; break;

@@ -50,7 +50,7 @@ typedef struct {
     rk_number reg[REG_COUNT];
     char text[TEXT_COUNT][RK_TEXT_BYTES];
     unsigned chunk_enabled;
-    uint64_t opened_ns, readout_us_env, id_first, id_last;
+    uint64_t opened_ns, temperature_env, readout_us_env, id_first, id_last;
     uint64_t triggers, exposures; /* since the start of the acquisition */
     uint64_t started_ns, ready_ns, limit;
     rk_layout layout;

@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
+from rakelight.cli.board_options import counts_of
 from rakelight.cli.calibrate_check import check, repeat
+from rakelight.cli.calibrate_rig import rig
 from rakelight.cli.console import SuggestingGroup, emit_json, json_option, progress, table, warn
 
 DAMAGED = 9
 DOCUMENT = "rig_calibration.json"
-REPORT = "report.html"
 
 
 @click.group(cls=SuggestingGroup)
@@ -25,6 +26,7 @@ def calibrate() -> None:
 
 calibrate.add_command(check)
 calibrate.add_command(repeat)
+calibrate.add_command(rig)
 
 
 @calibrate.command("lights")
@@ -76,16 +78,37 @@ def lights(recordings: tuple[Path, ...], output: Path, base: Path | None, overwr
 
 @calibrate.command("show")
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--rig", type=click.Path(path_type=Path), help="rig.toml: is it of this rig, and by its limits? Not opened."
+)
+@click.option("--recording", type=click.Path(path_type=Path), help="Does it hold for this recording?")
+@click.option(
+    "--history", type=click.Path(path_type=Path), help="Daily checks (of `calibrate check`): did the last fail?"
+)
 @json_option
-def show(folder: Path, as_json: bool) -> None:
-    """Show what a calibration holds and how good it is."""
-    from rakelight.calibration.rig_calibration import RigCalibration
+def show(folder: Path, rig: Path | None, recording: Path | None, history: Path | None, as_json: bool) -> None:
+    """Show what a calibration holds, how good it is, and whether it still holds.
 
-    summary = RigCalibration.load(folder).summary()
+    It is stale when the rig was changed (rig, camera, region of the sensor), when it is older than 90 days, or when a device
+    is more than 10 K warmer or colder than then; [calibration] in rig.toml sets other limits. Exit code 0 all the same.
+
+    \b
+    Examples:
+      rakelight calibrate show calibration/lab --rig rig.toml --history checks.jsonl
+      rakelight calibrate show calibration/lab --recording recordings/knob-17
+    """
+    from rakelight.calibration.rig_calibration import RigCalibration
+    from rakelight.cli.calibration_age import rig_rows, why_stale
+
+    calibration = RigCalibration.load(folder)
+    stale = why_stale(calibration, rig, recording, history)
     if as_json:
-        emit_json(summary)
-    else:
-        _print(summary)
+        emit_json(calibration.summary() | {"stale": [vars(reason) for reason in stale]})
+        return
+    _print(calibration.summary())
+    if rows := rig_rows(calibration):
+        table("", ("calibrated on", "what it was"), rows)
+    warn(reason.sentence for reason in stale)
 
 
 @calibrate.command("verify")
@@ -93,103 +116,21 @@ def show(folder: Path, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, folder: Path, as_json: bool) -> None:
-    """Check that a calibration is whole and unchanged; exit code 9 if not."""
+    """Check that a calibration is whole and unchanged; exit code 9 if not. Its age is a warning only."""
     from rakelight.calibration.rig_calibration import RigCalibration
+    from rakelight.cli.calibration_age import why_stale
 
     problems = RigCalibration.verify(folder)
+    stale = [] if problems else why_stale(RigCalibration.load(folder))
     if as_json:
-        emit_json({"calibration": str(folder), "problems": problems})
+        emit_json({"calibration": str(folder), "problems": problems, "stale": [vars(reason) for reason in stale]})
     else:
         for problem in problems:
             click.echo(problem)
         click.echo(f"{folder}: " + (f"{len(problems)} problem(s)" if problems else "whole and unchanged"))
+        warn(reason.sentence for reason in stale)
     if problems:
         ctx.exit(DAMAGED)
-
-
-@calibrate.command("rig")
-@click.argument("recordings", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--kind", type=click.Choice(["charuco", "chessboard"]), default="charuco", show_default=True, help="Board."
-)
-@click.option("--squares", metavar="COLUMNSxROWS", help="Squares each way.  [default: 10x7, or 12x9 for a chessboard]")
-@click.option("--square-mm", type=float, help="Side of a square, as measured.  [default: 4, or 3 for a chessboard]")
-@click.option("--marker-mm", type=float, help="Side of a marker.  [default: three quarters of a square]")
-@click.option("--dictionary", help="Markers, as OpenCV calls them.  [default: DICT_4X4_50]")
-@click.option(
-    "--plate-mm",
-    type=click.FloatRange(0, 100),
-    default=0.0,
-    show_default=True,
-    help="Thickness of the white plate: the table lies that far below it.",
-)
-@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="Calibration folder to write.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing calibration.")
-@json_option
-def rig(
-    recordings: tuple[Path, ...],
-    kind: Any,
-    squares: str | None,
-    square_mm: float | None,
-    marker_mm: float | None,
-    dictionary: str | None,
-    plate_mm: float,
-    output: Path,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
-    """Calibrate the whole rig from RECORDINGS of targets, in any order.
-
-    \b
-    What each target is good for (`target` in the recording):
-      charuco, chessboard   one recording a pose, 12 or more, tilted by 15-25° to all sides: the camera; with
-                            patterns of both axes also the projectors
-      white_plane           with patterns: the table plane; under every zone: flat field and light positions
-      chrome_sphere         directions and positions of the lights, in two or more places
-      dark                  dark map
-
-    Writes the calibration and in it report.html: every figure with its limit, PASS, WARN or FAIL. What was not recorded is
-    left out and said.
-
-    \b
-    Example:
-      rakelight calibrate rig recordings/board-* recordings/spheres-* recordings/white -o calibration/lab
-    """
-    from rakelight.calibration.boards import Board
-    from rakelight.dataset.recording import Recording
-    from rakelight.folders import check_replaceable
-    from rakelight.pipeline.calibrate_rig import calibrate_rig
-    from rakelight.pipeline.calibration_report import write_report
-    from rakelight.pipeline.rig_report import facts_of
-
-    check_replaceable(output, overwrite=overwrite, marker=DOCUMENT)
-    usual = Board.chessboard() if kind == "chessboard" else Board()
-    counts = usual.squares if squares is None else _counts(squares)
-    board = Board(kind, counts, usual.square_mm if square_mm is None else square_mm, marker_mm, dictionary)
-    opened = [Recording.open(folder) for folder in recordings]
-    with progress("calibrating", quiet=as_json) as step:
-        report = calibrate_rig(opened, output.absolute().name, board, plate_mm=plate_mm, progress=step)
-        step("report")
-        facts = facts_of(report)
-        report.calibration.save(output, overwrite=overwrite)
-        write_report(output / REPORT, facts)
-    summary = report.calibration.summary() | {"verdict": facts.verdict, "report": str(output / REPORT)}
-    summary["criteria"] = [vars(criterion) for criterion in facts.criteria]
-    if as_json:
-        emit_json(summary | {"output": str(output)})
-        return
-    rows = [
-        (
-            c.verdict,
-            c.name,
-            "–" if c.value is None else f"{c.value:.4g} {c.unit}".strip(),
-            "" if c.limit is None else f"{'at least' if c.at_least else 'at most'} {c.limit:g}",
-        )
-        for c in facts.criteria
-    ]
-    table(f"{output.name}: {facts.verdict}", ("verdict", "figure", "value", "limit"), rows)
-    warn(report.calibration.warnings)
-    click.echo(f"written to {output}\nlook at {output / REPORT}")
 
 
 @calibrate.command("target")
@@ -242,7 +183,7 @@ def target(
     from rakelight.errors import StorageError
 
     usual = Board.chessboard() if kind == "chessboard" else Board()
-    counts = usual.squares if squares is None else _counts(squares)
+    counts = usual.squares if squares is None else counts_of(squares)
     board = Board(kind, counts, usual.square_mm if square_mm is None else square_mm, marker_mm, dictionary)
     sheet = lay_out(board, page)
     if output.exists() and not overwrite:
@@ -254,14 +195,6 @@ def target(
         return
     click.echo(f"{board}, on {sheet.page_mm[0]:g}×{sheet.page_mm[1]:g} mm")
     click.echo(f"written to {output}: print at 100 %, measure, then calibrate with {settings_text(board)}")
-
-
-def _counts(text: str) -> tuple[int, int]:
-    """Reads columns × rows, ``10x7``."""
-    columns, cross, rows = text.strip().lower().replace("×", "x").partition("x")
-    if not (cross and columns.isascii() and columns.isdigit() and rows.isascii() and rows.isdigit()):
-        raise click.BadParameter(f"{text!r} is not COLUMNSxROWS, for example 10x7", param_hint="--squares")
-    return int(columns), int(rows)
 
 
 @calibrate.command("diff")
@@ -305,6 +238,10 @@ def _print_diff(found: dict[str, Any]) -> None:
     if found["flat_field"]:
         rows = [(x["zone"], f"{x['median_percent']:+z.2f}", f"{x['spread_percent']:.2f}") for x in found["flat_field"]]
         table("", ("zone", "flat-field gain, median %", "95 % of pixels within ± % of it"), rows)
+    if x := found["colour"]:
+        gains = f"red {x['red_percent']:+z.2f} %, blue {x['blue_percent']:+z.2f} %"
+        table("", ("pictures", "B against A"), [("white balance, gains", gains),
+              ("black level, of full scale", f"{x['black_percent']:+z.3f} %")])  # fmt: skip
     if found["projectors"]:
         columns = ("direction", "moved mm", "turned °", "focal length %", "height: mean µm", "rms µm", "max µm")
         rows = []
@@ -366,6 +303,7 @@ def _print(summary: dict[str, Any]) -> None:
         ("condition number of L (limit 3)", "–" if condition is None else f"{condition:.2f}"),
         ("flat field", f"zones {flat['zones']}, {flat['light_model']} lights" if flat else "none"),
         ("dark", "yes" if dark else "none"),
+        ("white balance of the pictures", _colour(summary["colour"])),
         *(
             (name.replace("_", " "), _fact(value))
             for name, value in summary["quality"].items()
@@ -375,6 +313,13 @@ def _print(summary: dict[str, Any]) -> None:
     ]
     table("", ("what", "value"), facts)
     warn(summary["warnings"])
+
+
+def _colour(colour: dict[str, Any] | None) -> str:
+    if colour is None:
+        return "none"
+    red, _, blue = colour["gains"]
+    return f"red × {red:.3f}, blue × {blue:.3f}, black {max(colour['black']):.2%} of full scale, {colour['tone']}"
 
 
 def _fact(value: Any) -> str:

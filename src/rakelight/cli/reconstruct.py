@@ -111,7 +111,7 @@ def solve(
         alone = surface_alone.measure_alone(recording, calibration, settings.surface, surface=surface, progress=step)
         solved = time.perf_counter()
         step("writing")
-        rgb = surface_alone.pattern_picture(recording) if clouds else None
+        rgb = surface_alone.pattern_picture(recording, calibration.colour) if clouds else None
         paths = surface_alone.save_alone(alone, output, overwrite=overwrite, cloud_rgb=rgb)
         report = alone.report
     else:
@@ -120,7 +120,7 @@ def solve(
         step("writing")
         rgb = None
         if clouds and result.surface is not None:
-            rgb = picture(recording, all_zones(recording, recording.zones))
+            rgb = picture(recording, all_zones(recording, recording.zones), calibration.colour)
         paths = outputs.save(result, output, overwrite=overwrite, cloud_rgb=rgb)
         report = result.report
     seconds = {**report["seconds"], "writing": round(time.perf_counter() - solved, 4)}

@@ -23,9 +23,12 @@ from rakelight.calibration.lights import (
 from rakelight.calibration.outlines import Circle
 from rakelight.calibration.plane_lights import PlaneSamples, sample_plane
 from rakelight.calibration.rig_calibration import RigCalibration, utc_now
+from rakelight.calibration.rig_facts import KEY, facts_of, with_base
+from rakelight.calibration.scale_check import ScaleCheck, check_scale
 from rakelight.calibration.spheres import find_known_spheres
 from rakelight.dataset.recording import Recording
 from rakelight.errors import CalibrationError
+from rakelight.pipeline.calibrate_colour import colour_of
 from rakelight.pipeline.calibrate_maps import DarkMap, dark_map, flat_field, one_format
 from rakelight.pipeline.light_stack import frame_camera
 from rakelight.pipeline.zone_frames import background, exposure_factors, is_colour, read_grey
@@ -73,7 +76,8 @@ def calibrate_from_recordings(
     Raises
     ------
     CalibrationError
-        No recording of a usable target, no lights, recordings that disagree in their zones, or what the solvers find wrong.
+        No recording of a usable target, no lights, recordings that disagree in their zones or their devices, or what the
+        solvers find wrong.
     DatasetError
         A damaged frame.
     """
@@ -87,6 +91,8 @@ def calibrate_from_recordings(
             hint="leave them out, or correct `target` in their description",
             code="calibration.unused_target",
         )
+    rig = facts_of(recordings)
+    rig = with_base(rig, base) if base else rig
     warnings: list[str] = []
     figures: dict[str, Any] = {}
     camera = base.camera if base else None
@@ -99,10 +105,10 @@ def calibrate_from_recordings(
         warnings.append(f"strengths were taken from {parts[0].info.part_id!r}, the first of {len(parts)} parts")
     if spheres:
         progress("spheres")
-        solved = _from_spheres(spheres, parts[0] if parts else None, whites, camera, plane, dark, warnings)
+        solved, scale = _from_spheres(spheres, parts[0] if parts else None, whites, camera, plane, dark, warnings)
         lights = solved.lights
-        warnings += solved.warnings
-        figures |= _figures(solved)
+        warnings += [*solved.warnings, *([scale.warning] if scale is not None and scale.warning else [])]
+        figures |= _figures(solved) | {"scale": None if scale is None else scale.to_plain()}
     elif base and base.lights:
         lights = base.lights
         if parts:
@@ -128,6 +134,8 @@ def calibrate_from_recordings(
             warnings.append("the base's flat field was left out, since it goes with the base's lights")
         else:
             flat, flat_format = _for_strengths(base.flat_field, base.lights, lights), base.map_format
+    colour, told = colour_of(recordings, dark, warnings)
+    figures |= told
     if flat_format and dark.format:
         flat_format.check(dark.format, "dark map", "those of the flat field")
     if len({r.info.simulated for r in recordings} | ({base.simulated} if base else set())) > 1:
@@ -142,12 +150,14 @@ def calibrate_from_recordings(
         flat_field=flat,
         dark=dark.dark,
         map_format=flat_format or dark.format,
+        colour=colour or (base.colour if base else None),
         projectors=base.projectors if base else (),
         provenance={
             "software": f"rakelight {rakelight.__version__}",
             "recordings": [_provenance(r) for r in recordings],
             "settings": {"saturation": SATURATION, "shadow_fraction": SHADOW_FRACTION},
             "base": base.content_sha256 if base else None,
+            KEY: rig.to_plain(),
         },
         quality=figures,
         warnings=tuple(warnings),
@@ -163,7 +173,8 @@ def _from_spheres(
     plane: Plane | None,
     dark: DarkMap,
     warnings: list[str],
-) -> LightCalibration:
+) -> tuple[LightCalibration, ScaleCheck | None]:
+    """The lights, and what balls on the table say of the camera's millimetre where all of that is known."""
     zones = spheres[0].zones
     for recording in [*spheres, *([part] if part else [])]:
         _check_zones(recording, zones, str(spheres[0].folder))
@@ -174,8 +185,9 @@ def _from_spheres(
             code="calibration.no_lights",
         )
     matte = _matte_frames(part, zones, dark, warnings) if part else None
-    return calibrate_lights(
-        [frames for recording in spheres for frames in _sphere_frames(recording, zones, camera, plane)],
+    balls = [frames for recording in spheres for frames in _sphere_frames(recording, zones, camera, plane)]
+    solved = calibrate_lights(
+        balls,
         camera=camera,
         table=plane,
         white=_white_samples(spheres, whites, zones, camera, plane, dark),
@@ -183,6 +195,10 @@ def _from_spheres(
         object_frames=None if matte is None else matte.frames,
         object_saturation=None if matte is None else matte.saturation,
     )
+    sizes = [(c, b.diameter_mm) for c, b in zip(solved.circles, balls, strict=True) if b.diameter_mm and len(c.rim)]
+    if camera is None or plane is None or not sizes:
+        return solved, None
+    return solved, check_scale([circle for circle, _ in sizes], [mm for _, mm in sizes], camera, plane)
 
 
 def _matte_frames(part: Recording, zones: tuple[int, ...], dark: DarkMap, warnings: list[str]) -> Matte:
@@ -228,16 +244,15 @@ def _white_samples(
         if not usable or recording.full_scale is None:
             continue
         factors = exposure_factors(recording, zones, None, [])
-        out.append(
-            sample_plane(
-                {zone: read_grey(recording, zone) for zone in zones},
-                camera,
-                plane,
-                full_scale=recording.full_scale,
-                below=background(recording, dark.dark, dark.format, []).values(),
-                exposure_us={zone: 1.0 / factor for zone, factor in zip(zones, factors, strict=True)},
-            )
+        samples = sample_plane(
+            {zone: read_grey(recording, zone) for zone in zones},
+            camera,
+            plane,
+            full_scale=recording.full_scale,
+            below=background(recording, dark.dark, dark.format, []).values(),
+            exposure_us={zone: 1.0 / factor for zone, factor in zip(zones, factors, strict=True)},
         )
+        out.append(replace(samples, name=recording.folder.name))
     return out
 
 
@@ -297,6 +312,7 @@ def _sphere_frames(
             offset=_offset(recording, camera),
             diameter_mm=info.sphere_diameter_mm,
             saturation=_saturation(recording),
+            name=recording.folder.name,
         )
 
 
@@ -337,6 +353,7 @@ def _position_figures(joint: JointLights) -> dict[str, Any]:
         else {
             "misfit": round(plane.misfit, 5),
             "chi2": round(plane.chi2, 2),
+            "print_rms": round(plane.print_rms, 5),
             "from_spheres_mm": [round(float(x), 2) for x in joint.apart_mm],
             "from_spheres_sigmas": [round(float(x), 1) for x in joint.apart_sigmas],
         },

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rakelight.calibration.colour import Colour
 from rakelight.calibration.rig_calibration import RigCalibration
 from rakelight.errors import InputError
 from rakelight.reconstruction.models import Camera, Light, PinholeCamera, Plane, Projector
@@ -73,6 +74,15 @@ class GainChange:
 
 
 @dataclass(frozen=True)
+class ColourChange:
+    """White balance: gains of red and blue, B/A − 1 in %; black level, B − A in % of full scale (the channel it moved most in)."""
+
+    red_percent: float
+    blue_percent: float
+    black_percent: float
+
+
+@dataclass(frozen=True)
 class HeightChange:
     """Height above the table as B gives it less that of A, over the field, µm.
 
@@ -110,6 +120,7 @@ class CalibrationDiff:
     table: TableChange | None
     lights: tuple[LightChange, ...]
     flat_field: tuple[GainChange, ...]
+    colour: ColourChange | None
     projectors: tuple[ProjectorChange, ...]
     missing: tuple[str, ...]
     notes: tuple[str, ...]
@@ -123,7 +134,7 @@ def compare(a: RigCalibration, b: RigCalibration) -> CalibrationDiff:
     """What changed from calibration ``a`` to calibration ``b``; never raises for parts that one of them lacks."""
     missing: list[str] = []
     notes: list[str] = []
-    for name in ("camera", "table_plane", "flat_field", "dark"):
+    for name in ("camera", "table_plane", "flat_field", "dark", "colour"):
         _only_one(name.replace("_", " "), getattr(a, name), getattr(b, name), missing)
     lights = _pairs("light of zone", {x.zone: x for x in a.lights}, {x.zone: x for x in b.lights}, missing)
     projectors = _pairs(
@@ -144,6 +155,7 @@ def compare(a: RigCalibration, b: RigCalibration) -> CalibrationDiff:
         table,
         tuple(_light_change(x, y) for x, y in lights),
         _gain_changes(a, b, notes),
+        _colour_change(a.colour, b.colour, notes) if a.colour and b.colour else None,
         tuple(_projector_change(x, y, a, b, notes) for x, y in projectors),
         tuple(missing),
         tuple(notes),
@@ -228,6 +240,14 @@ def _gain_changes(a: RigCalibration, b: RigCalibration, notes: list[str]) -> tup
         spread = float(np.percentile(np.abs(ratio / median - 1), 95))
         changes.append(GainChange(zone, 100 * (median - 1), 100 * spread))
     return tuple(changes)
+
+
+def _colour_change(a: Colour, b: Colour, notes: list[str]) -> ColourChange:
+    if a.tone != b.tone:
+        notes.append(f"pictures: tone curve {a.tone} in A, {b.tone} in B; they do not compare")
+    (red_a, _, blue_a), (red_b, _, blue_b) = a.gains, b.gains
+    black = max((y - x for x, y in zip(a.black, b.black, strict=True)), key=abs)
+    return ColourChange(_percent(red_a, red_b), _percent(blue_a, blue_b), 100 * black)
 
 
 # ----------------------------------------------------------------------------------------------------------- projectors

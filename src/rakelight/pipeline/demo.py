@@ -69,7 +69,9 @@ def run_demo(output: Path, *, width: int = WIDTH, progress: Callable[[str], None
         outputs.save(result, folder / "pseudo3d")
         progress("commit the sample")
         dataset = Dataset.init(folder / "dataset", "rakelight demo", license="MIT (PSBox)")
-        content = make_sample(recordings["object"], result, category="figurine", label="OK")
+        content = make_sample(
+            recordings["object"], result, calibration=report.calibration, category="figurine", label="OK"
+        )
         with dataset.writer() as writer:
             keep_calibration(dataset, report.calibration)
             sample = writer.commit(content)
@@ -118,7 +120,14 @@ def _simulated(folder: Path, dataset: Dataset, width: int, progress: Callable[[s
     recording, calibration = Recording.open(where), RigCalibration.load(where / "truth" / "calibration")
     result = reconstruct(recording, calibration, progress=progress)
     outputs.save(result, folder / "simulated")
-    content = make_sample(recording, result, category=SIMULATED, label=DEFECT, mask=where / "truth" / "defect_mask.png")
+    content = make_sample(
+        recording,
+        result,
+        calibration=calibration,
+        category=SIMULATED,
+        label=DEFECT,
+        mask=where / "truth" / "defect_mask.png",
+    )
     with dataset.writer() as writer:
         keep_calibration(dataset, calibration)
         sample = writer.commit(content)

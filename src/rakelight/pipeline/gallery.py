@@ -17,11 +17,11 @@ from rakelight.acquisition.simulator.solid import Part, Pose
 from rakelight.acquisition.simulator.specimen import Specimen, make_specimen
 from rakelight.dataset import images
 from rakelight.pipeline.contact_sheet import Panel, contact_sheet
-from rakelight.pipeline.pictures import to_srgb
 from rakelight.pipeline.simulate import product_exposures
 from rakelight.pipeline.simulate_batch import fitting_defects
 from rakelight.reconstruction import pseudo3d
 from rakelight.reconstruction.demosaic import demosaic
+from rakelight.reconstruction.tone import srgb
 
 Rgb = NDArray[np.uint8]
 
@@ -114,7 +114,7 @@ def _picture(
     )
     shaded = pseudo3d.shaded_relief(scene.surface.normals, 135.0, 65.0)
     grey = np.rint(255 * np.clip(shaded, 0, 1)).astype(np.uint8)
-    above = np.rint(255 * to_srgb(np.clip(colour, 0, 1))).astype(np.uint8)
+    above = np.rint(255 * srgb(np.clip(colour, 0, 1))).astype(np.uint8)
     return np.concatenate([above, np.repeat(grey[..., None], 3, axis=2)], axis=0)
 
 

@@ -8,32 +8,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rakelight.calibration.colour import Colour
 from rakelight.dataset.recording import Recording
 from rakelight.pipeline.zone_frames import mean_frame
-from rakelight.reconstruction.demosaic import demosaic
+from rakelight.reconstruction.development import develop
+from rakelight.reconstruction.tone import tone_tables
 
 
-def picture(recording: Recording, image: NDArray[Any]) -> NDArray[np.uint8]:
-    """A raw or mean frame as an 8-bit RGB picture, (H, W, 3): demosaiced, sRGB curve, fixed scale (full scale is white).
+def picture(recording: Recording, image: NDArray[Any], colour: Colour | None = None) -> NDArray[np.uint8]:
+    """A raw or mean frame as an 8-bit RGB picture, (H, W, 3), with the white balance and tone of the calibration.
 
-    The scale never depends on the image, so pictures of good and bad parts compare. Frames that are not linear keep
-    their own curve. Float frames count 1.0 as full scale.
+    Parameters
+    ----------
+    recording
+        Says what the values of ``image`` mean: pixel format, Bayer pattern, full scale (1.0 of float frames), linear.
+    image : (H, W) or (H, W, 3) uint8, uint16 or float32
+        DN.
+    colour : Colour, optional
+        Of the calibration, for Bayer frames. Without it, and for grey and RGB frames: no black level, no balance, full
+        scale is white, sRGB curve. Frames that are not linear keep their own curve and colour.
+
+    Nothing depends on the image, so pictures of good and bad parts compare. Flat field and dark map are not applied: the
+    pictures show what the camera saw, shading included.
     """
-    values = image.astype(np.float32) * np.float32(1 / (recording.full_scale or 1.0))
-    if recording.bayer is not None:
-        values = np.asarray(demosaic(values, recording.bayer), np.float32)
-    np.clip(values, 0, 1, out=values)
-    if recording.info.linear:
-        values = to_srgb(values)
-    eight = np.rint(values * 255).astype(np.uint8)
-    return eight if eight.ndim == 3 else np.repeat(eight[..., None], 3, axis=2)
-
-
-def to_srgb(linear: NDArray[np.float32]) -> NDArray[np.float32]:
-    """sRGB opto-electronic transfer (IEC 61966-2-1) of values 0 to 1, by a table of 4096 steps."""
-    steps = np.linspace(0, 1, 4097, dtype=np.float32)
-    table = np.where(steps <= 0.0031308, 12.92 * steps, 1.055 * steps ** (1 / 2.4) - 0.055).astype(np.float32)
-    return table[np.rint(linear * 4096).astype(np.uint16)]
+    if colour is not None and recording.bayer is not None and recording.info.linear:
+        tables = colour.tables()
+    else:
+        tables = tone_tables(tone="srgb" if recording.info.linear else "linear")
+    return develop(image, recording.bayer, tables, recording.full_scale or 1.0)
 
 
 def all_zones(recording: Recording, zones: Sequence[int]) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import rakelight
 from rakelight.calibration.rig_calibration import RigCalibration
+from rakelight.calibration.staleness import stale_for
 from rakelight.dataset.recording import Recording
 from rakelight.errors import InputError
 from rakelight.pipeline import second_pass
@@ -282,7 +283,8 @@ def _report(
     total = result.flags.size
     solved, share = _coverage(result.flags)
     geometry = light_geometry(stack.lights)
-    warnings = [*recording.info.warnings, *stack.warnings, *geometry.warnings]
+    stale = stale_for(calibration, recording)
+    warnings = [*recording.info.warnings, *(s.sentence for s in stale), *stack.warnings, *geometry.warnings]
     if len(stack.frames) == 3:
         warnings.append("three lights have no redundancy: no gloss map, no confidence")
     return {
@@ -295,7 +297,11 @@ def _report(
             "simulated": recording.info.simulated,
             "frames": {f.file: f.sha256 for f in recording.shots("zone")},
         },
-        "calibration": {"id": calibration.calibration_id, "content_sha256": calibration.content_sha256},
+        "calibration": {
+            "id": calibration.calibration_id,
+            "content_sha256": calibration.content_sha256,
+            "stale": [s.kind for s in stale],
+        },
         "size": [int(result.albedo.shape[1]), int(result.albedo.shape[0])],
         "zones": [light.zone for light in stack.lights],
         "light_model": "near" if stack.near else "distant",

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import rakelight
+from rakelight.calibration.colour import MAX_HUE_SPREAD, Colour
 from rakelight.calibration.depth_uncertainty import depth_uncertainty
+from rakelight.calibration.plane_lights import MAX_MISFIT, MAX_PRINT, WARN_MISFIT
+from rakelight.calibration.rig_calibration import RigCalibration
+from rakelight.calibration.rig_facts import RigFacts, known_rig
+from rakelight.calibration.scale_check import FAIL_RATIO, WARN_RATIO
+from rakelight.calibration.staleness import Limits
+from rakelight.pipeline import calibrate_colour
 from rakelight.pipeline.calibrate_rig import RigReport
 from rakelight.pipeline.report_facts import (
     Coverage,
@@ -18,6 +26,7 @@ from rakelight.pipeline.report_facts import (
     Poses,
     ReportFacts,
     Residuals,
+    Verdict,
 )
 from rakelight.reconstruction.lights import MAX_CONDITION_NUMBER
 
@@ -29,6 +38,8 @@ _KEPT = 0.95
 _HEIGHT_UM = 3.0
 _FLATNESS_UM = 10.0
 _LIGHT_SIGMA_MM = 2.0
+_PRINT = 0.05  # relative rms
+_SPAN_DAYS = 7.0  # of the recordings of one calibration
 _GAIN_PX = 400  # width of the pictures of the flat field
 
 
@@ -42,7 +53,9 @@ def facts_of(report: RigReport) -> ReportFacts:
         content_sha256=c.content_sha256,
         software=f"rakelight {rakelight.__version__}",
         simulated=c.simulated,
-        identity={"board": str(report.board), "poses": f"{len(report.camera.used)} of {len(report.views)} used"},
+        identity={"board": str(report.board), "poses": f"{len(report.camera.used)} of {len(report.views)} used"}
+        | _rig_identity(known_rig(c) or RigFacts())
+        | _colour_identity(c.colour),
         criteria=tuple(criteria(report)),
         residuals=tuple(_residuals(report)),
         poses=_poses(report),
@@ -70,6 +83,8 @@ def criteria(report: RigReport) -> list[Criterion]:
         judge("camera, poses held out", camera.held_out_rms_px / max(camera.rms_px, 1e-9), "times the fit", 2.0,
               "error of poses that took no part, over that of those that did", warn=_HELD_OUT),
     ]  # fmt: skip
+    found += _rig_criteria(known_rig(report.calibration) or RigFacts())
+    found += colour_criteria(report.calibration)
     if rig is None:
         return [*found, _there("projectors", False, "no recording of the board has patterns of both axes")]
     worst = max(rig.rms_px.values())
@@ -89,6 +104,54 @@ def criteria(report: RigReport) -> list[Criterion]:
     return [*found, *_light_criteria(report)]
 
 
+def _rig_criteria(known: RigFacts) -> list[Criterion]:
+    """Whether the rig stayed the same from the first recording to the last, where it tells times and temperatures."""
+    limits, judge = Limits(), Criterion.judge
+    found = [
+        judge(f"temperature of the {kind}", high - low, "K", 2 * limits.max_warming_k,
+              f"from {low:.1f} to {high:.1f} °C while the targets were recorded", warn=limits.max_warming_k)
+        for kind, (low, high) in known.temperature_c.items()
+    ]  # fmt: skip
+    if known.captured_utc is not None:
+        first, last = (datetime.fromisoformat(t) for t in known.captured_utc)
+        found.append(
+            judge("from the first recording to the last", (last - first) / timedelta(days=1), "days", limits.max_age_days,
+                  "nothing may have moved between them", warn=_SPAN_DAYS)
+        )  # fmt: skip
+    return found
+
+
+def _rig_identity(known: RigFacts) -> dict[str, str]:
+    """Header lines of the rig."""
+    told = {"rig": known.rig_id or "", **dict(sorted(known.devices.items()))}
+    if known.captured_utc is not None:
+        told["recorded (UTC)"] = " to ".join(dict.fromkeys(t[:16].replace("T", " ") for t in known.captured_utc))
+    told |= {f"temperature of the {k}": f"{a:.1f} to {b:.1f} °C" for k, (a, b) in known.temperature_c.items()}
+    return {name: text for name, text in told.items() if text}
+
+
+def colour_criteria(calibration: RigCalibration) -> list[Criterion]:
+    """How even the hue of the white plate is; nothing of a camera without colour. Pictures only: no reason to fail."""
+    if calibration.colour is None and calibrate_colour.KEY not in calibration.quality:
+        return []
+    spread = calibration.quality.get(calibrate_colour.KEY) or {}
+    value = max((v for v in spread.values() if v is not None), default=None)
+    limit = 100 * MAX_HUE_SPREAD
+    verdict: Verdict = "PASS" if value is not None and value <= limit else "WARN"
+    sentence = "by how much the white plate's hue varies over the field and from light to light"
+    if calibration.colour is None:
+        sentence = "none: no white plane of a colour camera, so the pictures are not balanced"
+    return [Criterion("white balance of the pictures", value, "%", limit, verdict, sentence)]
+
+
+def _colour_identity(colour: Colour | None) -> dict[str, str]:
+    """Header line of the white balance."""
+    if colour is None:
+        return {}
+    red, _, blue = colour.gains
+    return {"white balance": f"red × {red:.3f}, blue × {blue:.3f}, black {max(colour.black):.2%} of full scale"}
+
+
 def _light_criteria(report: RigReport) -> list[Criterion]:
     judge, q = Criterion.judge, report.calibration.quality
     if report.lights is None:
@@ -97,6 +160,7 @@ def _light_criteria(report: RigReport) -> list[Criterion]:
     sigma = max(positions["sigma_mm"]) if positions else None
     white = (positions or {}).get("white_plane")
     apart = max(white["from_spheres_sigmas"]) if white and white.get("from_spheres_sigmas") else None
+    scale = (q.get("scale") or {}).get("ratio")
     return [
         judge("condition number of the lights", q.get("condition_number"), "", MAX_CONDITION_NUMBER,
               "how much noise of the pictures grows in the normals"),
@@ -104,6 +168,12 @@ def _light_criteria(report: RigReport) -> list[Criterion]:
               warn=_LIGHT_SIGMA_MM),
         judge("lights: spheres against the white plane", apart, "standard deviations", 6.0,
               "two measurements that share nothing", warn=4.0),
+        judge("scale: balls against the board", None if scale is None else abs(scale - 1) * 100, "%", FAIL_RATIO * 100,
+              "diameter of the balls in the board's millimetres, less that declared", warn=WARN_RATIO * 100),
+        judge("white plane: flat", white["misfit"] * 100 if white else None, "%", MAX_MISFIT * 100,
+              "rms by which its shading misses that of point lights on a plane", warn=WARN_MISFIT * 100),
+        judge("white plane: even white", white["print_rms"] * 100 if white else None, "%", _PRINT * 100,
+              "rms of what all lights show alike from place to place: print, dirt", warn=MAX_PRINT * 100),
         _there("flat field", report.calibration.flat_field is not None, "from a white plane under every zone"),
     ]  # fmt: skip
 

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 import rakelight
 from rakelight import files, folders
+from rakelight.calibration.colour import Colour
 from rakelight.calibration.rig_calibration import RigCalibration
+from rakelight.calibration.staleness import stale_for
 from rakelight.dataset.recording import Recording, Shot
 from rakelight.errors import DatasetError
 from rakelight.files import canonical_json
@@ -69,6 +71,7 @@ def measure_alone(
         surface = measure_surface(recording, calibration, settings, progress=lambda text: progress(f"surface: {text}"))
     seconds = {"surface": round(time.perf_counter() - start, 4)}
     why, info = no_lights(recording, calibration), recording.info
+    stale = stale_for(calibration, recording)
     report: dict[str, Any] = {
         "kind": "reconstruction",
         "schema": 1,
@@ -79,13 +82,22 @@ def measure_alone(
             "simulated": info.simulated,
             "frames": {f.file: f.sha256 for f in recording.shots("pattern")},
         },
-        "calibration": {"id": calibration.calibration_id, "content_sha256": calibration.content_sha256},
+        "calibration": {
+            "id": calibration.calibration_id,
+            "content_sha256": calibration.content_sha256,
+            "stale": [s.kind for s in stale],
+        },
         "size": [info.width, info.height],
         "zones": [],
         "second_pass": False,
         "settings": {"surface": asdict(settings or Settings())},
         "surface": surface.report,
-        "warnings": [*info.warnings, *([why] if why else []), *surface.report["warnings"]],
+        "warnings": [
+            *info.warnings,
+            *(s.sentence for s in stale),
+            *([why] if why else []),
+            *surface.report["warnings"],
+        ],
         "seconds": seconds,
     }
     if info.simulated != calibration.simulated:
@@ -115,10 +127,11 @@ def save_alone(
     return {name: folder / name for name in names}
 
 
-def pattern_picture(recording: Recording) -> NDArray[np.uint8]:
+def pattern_picture(recording: Recording, colour: Colour | None = None) -> NDArray[np.uint8]:
     """The part as its projectors light it, (H, W, 3) uint8 RGB: under white, or else the mean over a phase shift.
 
-    Mean of all directions; of a bracket the middle exposure, the shorter one of two.
+    Mean of all directions; of a bracket the middle exposure, the shorter one of two. ``colour`` as :func:`picture` takes it:
+    measured under the lights, not under the projectors.
     """
     patterns = [shot for shot in recording.info.plan if shot.role == "pattern"]
     white = canonical_json(Uniform(1.0).to_plain())
@@ -132,7 +145,7 @@ def pattern_picture(recording: Recording) -> NDArray[np.uint8]:
     brackets = sorted({shot.bracket for shot in chosen})
     middle = brackets[(len(brackets) - 1) // 2]
     names = {shot.name for shot in chosen if shot.bracket == middle}
-    return picture(recording, mean_frame(recording, [f for f in recording.info.frames if f.shot in names]))
+    return picture(recording, mean_frame(recording, [f for f in recording.info.frames if f.shot in names]), colour)
 
 
 def _is_wave(shot: Shot) -> bool:

@@ -16,7 +16,7 @@ import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -54,20 +54,32 @@ def write_tiff(path: str | Path, image: NDArray[Any]) -> tuple[int, str]:
     :class:`StorageError` when the file cannot be written.
     """
     _check_writable(path, image, _DTYPES)
+    with files.atomic_write(path) as handle:
+        return _put_tiff(handle, image)
+
+
+def encode_tiff(image: NDArray[Any]) -> bytes:
+    """The bytes that :func:`write_tiff` writes of an image, always the same of the same pixels."""
+    _check_writable("tiff", image, _DTYPES)
+    handle = io.BytesIO()
+    _put_tiff(handle, image)
+    return handle.getvalue()
+
+
+def _put_tiff(handle: IO[bytes], image: NDArray[Any]) -> tuple[int, str]:
     image = np.ascontiguousarray(image, image.dtype.newbyteorder("="))
     colour: dict[str, Any] = {"photometric": "rgb", "planarconfig": "contig"} if image.ndim == 3 else {}
     options = {"photometric": "minisblack", "metadata": None, "software": "rakelight", **colour}
-    with files.atomic_write(path) as handle:
-        # The pixels are written here, since ndarray.tofile, which tifffile calls, hides that a disk is full.
-        place = tifffile.imwrite(handle, shape=image.shape, dtype=image.dtype, returnoffset=True, **options)
-        assert place is not None
-        handle.seek(0)
-        digest = hashlib.sha256(handle.read(place[0]))
-        pixels = image.reshape(-1).view(np.uint8).data
-        handle.write(pixels)
-        digest.update(pixels)
-        size = handle.tell()
-        handle.truncate()
+    # The pixels are written here, since ndarray.tofile, which tifffile calls, hides that a disk is full.
+    place = tifffile.imwrite(handle, shape=image.shape, dtype=image.dtype, returnoffset=True, **options)
+    assert place is not None
+    handle.seek(0)
+    digest = hashlib.sha256(handle.read(place[0]))
+    pixels = image.reshape(-1).view(np.uint8).data
+    handle.write(pixels)
+    digest.update(pixels)
+    size = handle.tell()
+    handle.truncate()
     return size, digest.hexdigest()
 
 

@@ -1,30 +1,29 @@
 """Samples as their folders tell them, and the caches made from the folders.
 
 The caches are ``realiad_d3_jsons/<category>.json`` and ``meta/manifest.jsonl``; the sample folders are the truth.
-``manifest.jsonl`` is made from the folders' manifests, one line per file, and a commit only appends to it; the JSON of
-a category is made from ``manifest.jsonl``. :func:`survey` tells whether the caches agree with the folders,
-:func:`rebuild_index` writes them anew. ``meta/ids.json`` keeps the highest number ever given in each class, so that a
-removed sample's number is not given again when the caches forget it.
+``manifest.jsonl`` is made from the folders' manifests (see :mod:`rakelight.dataset.manifest_cache`), and a commit only
+appends to it; the JSON of a category is made from ``manifest.jsonl`` and the official split. :func:`survey` tells whether
+the caches agree with the folders, :func:`mend_index` makes them agree, :func:`rebuild_index` writes them anew.
+``meta/ids.json`` keeps the highest number ever given in each class, so that a removed sample's number is not given again
+when the caches forget it.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rakelight.config import validate
 from rakelight.dataset import layout, migrations
+from rakelight.dataset.category_jsons import stale_jsons, write_jsons
 from rakelight.dataset.layout import SampleKey
+from rakelight.dataset.manifest_cache import ManifestCache, group, read_cache, removal, write_cache
 from rakelight.dataset.sample import MANIFEST_SCHEMA, FileRecord, SampleInfo, SampleManifest
 from rakelight.errors import DatasetError, RakelightError
-from rakelight.files import append_bytes, atomic_write, make_folder, read_json, sha256_file, write_json, write_text
-
-Entry = dict[str, str | None]
+from rakelight.files import append_bytes, make_folder, read_json, sha256_file, write_json
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Survey:
     keys: frozenset[SampleKey]
     last_numbers: dict[str, int]
     problems: tuple[str, ...]
+    cache: ManifestCache
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,6 @@ class IndexReport:
 
     samples: int
     damaged: tuple[SampleKey, ...]
-
-
-@dataclass
-class _Manifest:
-    """``manifest.jsonl`` as read: entries of whole samples, every key ever seen, what is wrong with the file."""
-
-    entries: dict[SampleKey, Entry] = field(default_factory=dict)
-    seen: set[SampleKey] = field(default_factory=set)
-    problem: str = ""
 
 
 def iter_keys(tree: Path, category: str | None = None) -> Iterator[SampleKey]:
@@ -90,6 +81,14 @@ def read_manifest(path: Path) -> SampleManifest:
     return validate(data, SampleManifest, source=str(path), error=DatasetError, schema=MANIFEST_SCHEMA)
 
 
+def read_intact_manifest(root: Path, key: SampleKey) -> SampleManifest:
+    """The manifest of a sample that is to be changed; raises :class:`DatasetError` if it is damaged or not its own."""
+    info = read_sample(root, key)
+    if info.damage:
+        raise DatasetError(f"{key}: {info.damage}", hint="run `rakelight dataset verify`", code="dataset.damaged")
+    return read_manifest(root / key.extras_folder / layout.SAMPLE_MANIFEST)
+
+
 def read_sample(root: Path, key: SampleKey) -> SampleInfo:
     """The sample as its manifest describes it; an unusable manifest is told in ``damage``, not raised."""
     path = root / key.extras_folder / layout.SAMPLE_MANIFEST
@@ -109,7 +108,15 @@ def read_sample(root: Path, key: SampleKey) -> SampleInfo:
     stray = next((f.path for f in manifest.files if not f.path.startswith(homes) or ".." in f.path.split("/")), None)
     if stray is not None:
         return SampleInfo(key, damage=f"its manifest names {stray!r}, which lies outside its folders")
-    return SampleInfo(key, manifest.timestamp, (*manifest.files, own))
+    return SampleInfo(
+        key,
+        manifest.timestamp,
+        (*manifest.files, own),
+        specimen=manifest.specimen,
+        batch=manifest.batch,
+        simulated=manifest.simulated,
+        revision=manifest.revision,
+    )
 
 
 def verify_sample(root: Path, info: SampleInfo) -> list[str]:
@@ -137,54 +144,85 @@ def _file_problem(root: Path, record: FileRecord) -> str:
 def survey(root: Path) -> Survey:
     """Compare the caches with the folders. Reads folder names, ``manifest.jsonl`` and the JSONs; no picture."""
     keys = frozenset(iter_keys(root / layout.RAW_FOLDER))
-    manifest = _read_manifest(root)
-    problems = [manifest.problem] if manifest.problem else []
+    cache = read_cache(root)
+    problems = [cache.problem] if cache.problem else []
     for count, what in (
-        (len(keys - manifest.entries.keys()), "committed but not in manifest.jsonl"),
-        (len(manifest.entries.keys() - keys), "in manifest.jsonl but without a folder"),
+        (len(keys - cache.infos.keys()), "committed but not in manifest.jsonl"),
+        (len(cache.infos.keys() - keys), "in manifest.jsonl but without a folder"),
     ):
         if count:
             problems.append(f"{count} samples are {what}")
-    last_numbers = _last_numbers(root, keys, manifest.seen)
-    for category, text in _documents(manifest.entries, {c.split("/")[0] for c in last_numbers}).items():
-        if _needs_writing(root, category, text, any(k.category == category for k in keys)):
-            problems.append(f"{layout.JSON_FOLDER}/{category}.json is out of date")
-    return Survey(keys, last_numbers, tuple(problems))
+    if cache.superseded:
+        problems.append("manifest.jsonl still holds lines of samples that were changed since")
+    last_numbers = _last_numbers(root, keys, cache.seen)
+    problems += stale_jsons(root, cache, {c.split("/")[0] for c in last_numbers}, {k.category for k in keys})
+    return Survey(keys, last_numbers, tuple(problems), cache)
+
+
+def listed(root: Path, category: str | None = None) -> tuple[SampleInfo, ...]:
+    """Every committed sample, in order, from ``manifest.jsonl`` as far as it agrees with the folders.
+
+    What it does not know is read from the sample's own manifest; what has no folder is left out.
+    """
+    infos = read_cache(root).infos
+    keys = iter_keys(root / layout.RAW_FOLDER, category)
+    return tuple(infos[key] if key in infos else read_sample(root, key) for key in keys)
 
 
 def rebuild_index(root: Path, found: Survey | None = None) -> IndexReport:
-    """Write ``manifest.jsonl`` and every category's JSON anew from the folders. Needs the writer's lock.
-
-    Splits follow the label until a split is stated: OK samples are ``train``, defective ones ``test``.
-    """
+    """Write ``manifest.jsonl`` and every category's JSON anew from the folders. Needs the writer's lock."""
     found = found or survey(root)
+    return _write_index(root, found, trusted=False)
+
+
+def mend_index(root: Path, found: Survey) -> IndexReport:
+    """Like :func:`rebuild_index`, but of the samples that ``manifest.jsonl`` tells whole no manifest is read again."""
+    return _write_index(root, found, trusted=True)
+
+
+def _write_index(root: Path, found: Survey, *, trusted: bool) -> IndexReport:
     write_last_numbers(root, found.last_numbers)  # first: the manifest about to be replaced may know removed samples
     damaged: list[SampleKey] = []
-    make_folder(root / layout.META_FOLDER)
-    with atomic_write(root / layout.MANIFEST_FILE) as handle:
+
+    def groups() -> Iterator[bytes]:
         for key in sorted(found.keys):
+            if trusted and key in found.cache.infos:
+                yield found.cache.text(key)
+                continue
             info = read_sample(root, key)
             if info.damage:
                 damaged.append(key)
             else:
-                handle.write(_lines(key, info.files))
-    write_category_jsons(root, {c.split("/")[0] for c in found.last_numbers})
+                yield group(info)
+
+    write_cache(root, groups())
+    write_jsons(root, read_cache(root), {c.split("/")[0] for c in found.last_numbers})
     return IndexReport(len(found.keys) - len(damaged), tuple(damaged))
 
 
-def append_manifest(root: Path, key: SampleKey, files: Iterable[FileRecord]) -> None:
-    """Add one committed sample to ``manifest.jsonl`` durably; raises :class:`StorageError`."""
-    append_bytes(root / layout.MANIFEST_FILE, _lines(key, files))
+def append_manifest(root: Path, key: SampleKey) -> None:
+    """Add a committed sample, or its new files, to ``manifest.jsonl`` durably.
+
+    Raises :class:`StorageError`, and :class:`DatasetError` if its manifest is damaged.
+    """
+    info = read_sample(root, key)
+    if info.damage:
+        raise DatasetError(f"{key}: {info.damage}", hint="run `rakelight dataset verify`", code="dataset.damaged")
+    append_bytes(root / layout.MANIFEST_FILE, group(info))
 
 
-def write_category_jsons(root: Path, categories: Iterable[str]) -> None:
-    """Write the released JSON of these categories from ``manifest.jsonl``, where it differs."""
-    wanted = set(categories)
-    entries = {k: e for k, e in _read_manifest(root).entries.items() if k.category in wanted}
-    occupied = {k.category for k in entries}
-    for category, text in _documents(entries, wanted).items():
-        if _needs_writing(root, category, text, category in occupied):
-            write_text(make_folder(root / layout.JSON_FOLDER) / f"{category}.json", text)
+def append_removal(root: Path, key: SampleKey) -> None:
+    """Tell ``manifest.jsonl`` durably that a sample is gone. Raises :class:`StorageError`."""
+    append_bytes(root / layout.MANIFEST_FILE, removal(key))
+
+
+def write_caches(root: Path, categories: Iterable[str], last_numbers: dict[str, int]) -> None:
+    """At a writer's end: ids, ``manifest.jsonl`` without what was superseded, and the JSONs of these categories."""
+    write_last_numbers(root, last_numbers)
+    cache = read_cache(root)
+    if cache.superseded:
+        write_cache(root, (cache.text(key) for key in sorted(cache.infos)))
+    write_jsons(root, cache, categories)
 
 
 def write_last_numbers(root: Path, last_numbers: dict[str, int]) -> None:
@@ -213,74 +251,3 @@ def _last_numbers(root: Path, keys: Iterable[SampleKey], remembered: Iterable[Sa
         for key in source:
             last[key.class_folder] = max(last[key.class_folder], key.number)
     return dict(last)
-
-
-def _lines(key: SampleKey, files: Iterable[FileRecord]) -> bytes:
-    """The sample's lines of ``manifest.jsonl``; the one of its manifest stands last and so closes the group."""
-    dumped = ({"sample": str(key), **f.model_dump()} for f in files)
-    return "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in dumped).encode("utf-8")
-
-
-def _read_manifest(root: Path) -> _Manifest:
-    """Read ``manifest.jsonl`` line by line; what a crash left torn is noted, not raised."""
-    result = _Manifest()
-    open_groups: dict[SampleKey, dict[str, str]] = {}
-    keys: dict[str, SampleKey] = {}
-    try:
-        with open(root / layout.MANIFEST_FILE, "rb") as handle:
-            for number, raw in enumerate(handle, 1):
-                try:
-                    line = json.loads(raw)
-                    key = keys.get(line["sample"]) or keys.setdefault(line["sample"], SampleKey.parse(line["sample"]))
-                    role, path = str(line["role"]), str(line["path"])
-                    if not raw.endswith(b"\n") or key in result.entries:
-                        raise ValueError("cut off or repeated")
-                except (ValueError, TypeError, KeyError, AttributeError, DatasetError):
-                    result.problem = result.problem or f"manifest.jsonl is damaged in line {number}"
-                    continue
-                group = open_groups.setdefault(key, {})
-                group[role] = path
-                if role == "manifest":
-                    result.entries[key] = _entry(key, open_groups.pop(key))
-    except FileNotFoundError:
-        pass  # a new data set; if there are samples, they are missing from it and that is told
-    result.seen = set(keys.values())
-    if open_groups and not result.problem:
-        result.problem = f"manifest.jsonl breaks off within sample {next(iter(open_groups))}"
-    return result
-
-
-def _entry(key: SampleKey, paths: dict[str, str]) -> Entry:
-    prefix = f"{layout.RAW_FOLDER}/{key.category}/"
-
-    def below_category(modality: str) -> str | None:
-        path = paths.get(modality)
-        return path.removeprefix(prefix) if path is not None else None
-
-    return {
-        "category": key.category,
-        "anomaly_class": key.label,
-        "image_path": below_category("RGBL05"),
-        "mask_path": below_category("MASK"),
-        "ps_path": below_category("PS"),
-        "xyz_path": below_category("XYZ"),
-    }
-
-
-def _documents(entries: dict[SampleKey, Entry], categories: Iterable[str]) -> dict[str, str]:
-    """Category → text of its JSON; ``categories`` are those to mention even when nothing is left in them."""
-    documents: dict[str, dict[str, Any]] = {}
-    for category in sorted({*categories, *(k.category for k in entries)}):
-        meta = {"prefix": f"{category}/", "normal_class": layout.OK}
-        documents[category] = {"meta": meta, "train": [], "validation": [], "test": []}
-    for key in sorted(entries):
-        documents[key.category]["train" if key.is_ok else "test"].append(entries[key])
-    return {c: json.dumps(d, indent=2, ensure_ascii=False) + "\n" for c, d in documents.items()}
-
-
-def _needs_writing(root: Path, category: str, text: str, occupied: bool) -> bool:
-    """Whether the JSON differs; that of a category without samples is only kept up, never created."""
-    try:
-        return (root / layout.JSON_FOLDER / f"{category}.json").read_bytes() != text.encode("utf-8")
-    except FileNotFoundError:
-        return occupied

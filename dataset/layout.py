@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from rakelight.errors import DatasetError
 
@@ -194,6 +195,7 @@ def _check_name(kind: str, name: str) -> str:
     return name
 
 
+@lru_cache(maxsize=1024)  # the same few names stand in every key
 def _name_problem(name: str) -> tuple[str, str]:
     if not _NAME.fullmatch(name):
         return "is not of the form a-z 0-9, words joined by single _", "for example audio_jack_socket or scratch"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rakelight.dataset import images, index, layout
+from rakelight.dataset.encoded_maps import albedo_scale, decode_albedo, decode_normals
 from rakelight.dataset.layout import SampleKey
 from rakelight.dataset.sample import FileRecord, SampleManifest
 from rakelight.errors import DatasetError
@@ -88,6 +89,20 @@ class OpenSample:
         """(H, W, 3) float32, mm, camera frame, NaN invalid; what x and y hold stands in ``manifest.xyz_xy``."""
         found = self.image("XYZ")
         return None if found is None else np.asarray(found, np.float32)
+
+    def normals(self) -> NDArray[np.float32] | None:
+        """(H, W, 3) float32 unit vectors, viewer frame, NaN where not known or beyond the part and its margin."""
+        found = self.image("normals.tiff")
+        if found is None or found.dtype == np.float32:  # as earlier samples have it
+            return None if found is None else np.asarray(found, np.float32)
+        return decode_normals(np.asarray(found, np.uint16))
+
+    def albedo(self) -> NDArray[np.float32] | None:
+        """(H, W) or (H, W, 3) float32, NaN where not known or beyond the part and its margin."""
+        found = self.image("albedo.tiff")
+        if found is None or found.dtype == np.float32:
+            return None if found is None else np.asarray(found, np.float32)
+        return decode_albedo(np.asarray(found, np.uint16), albedo_scale(self.manifest.encodings, str(self.key)))
 
     def mask(self) -> NDArray[np.uint8] | None:
         """The defect mask, (H, W) uint8 of 0 and 255."""

@@ -74,6 +74,13 @@ class Circle(config.Model):
     radius: float = Field(gt=0)
 
 
+class CalibrationLimits(config.Model):
+    """Beyond what a calibration is stale for this rig: ``[calibration]`` of rig.toml; None where it sets nothing."""
+
+    max_age_days: float | None = Field(default=None, gt=0)
+    max_warming_k: float | None = Field(default=None, gt=0)
+
+
 class Origin(config.Model):
     """Where a recording made elsewhere comes from."""
 
@@ -123,8 +130,10 @@ class Description(config.Model):
     rig_id: str | None = None
     devices: dict[str, str] = Field(default_factory=dict)
     calibration_id: str | None = None
+    calibration_limits: CalibrationLimits = CalibrationLimits()
     plan: tuple[Shot, ...] = Field(min_length=1)
     pattern_set: config.PlainData | None = None
+    keep_raw: Literal["none", "stack", "all"] | None = None
     notes: str = ""
 
     @model_validator(mode="after")
@@ -138,7 +147,11 @@ class Description(config.Model):
 
 
 class RecordingFile(Description):
-    """The content of ``recording.json``."""
+    """The content of ``recording.json``.
+
+    ``temperature_c`` holds what devices read of their own temperature, °C, in order: before the first frame and after the
+    last. A device that does not say has no entry.
+    """
 
     schema_: int = Field(alias="schema", default=SCHEMA)
     kind: Literal["recording"] = "recording"
@@ -148,6 +161,7 @@ class RecordingFile(Description):
     width: int = Field(ge=1, le=65536)
     height: int = Field(ge=1, le=65536)
     frames: tuple[Frame, ...]
+    temperature_c: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     content_sha256: str = ""
 

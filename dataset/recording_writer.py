@@ -30,7 +30,10 @@ from rakelight.errors import DatasetError, InputError
 
 
 class RecordingWriter:
-    """Takes frames one by one; made by :func:`write_recording`."""
+    """Takes frames one by one; made by :func:`write_recording`.
+
+    ``warnings`` and ``temperature_c`` (readings of each device, °C, in order) may be added to until the end.
+    """
 
     def __init__(self, folder: Path, description: Description) -> None:
         self._folder = folder
@@ -39,6 +42,7 @@ class RecordingWriter:
         self._lock = threading.Lock()
         self._size: tuple[int, int] | None = None
         self.warnings: list[str] = []
+        self.temperature_c: dict[str, list[float]] = {}
 
     @property
     def frames(self) -> list[Frame]:
@@ -136,6 +140,7 @@ class RecordingWriter:
             "height": self._size[0],
             "width": self._size[1],
             "frames": [f.model_dump(mode="json") for f in self.frames],
+            "temperature_c": self.temperature_c,
             "warnings": self.warnings,
         }
         data["content_sha256"] = content_sha256(data)

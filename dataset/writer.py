@@ -8,82 +8,38 @@ into place; then the raw folder, and *that rename is the commit*. Whatever an in
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import shutil
-import socket
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from filelock import FileLock, Timeout
-from pydantic import Field
+import numpy as np
+from numpy.typing import NDArray
 
-from rakelight.config import Model, validate
-from rakelight.dataset import index, layout
+from rakelight.config import validate
+from rakelight.dataset import index, journal, layout, packing, revisions
 from rakelight.dataset.index import IndexReport, iter_keys
+from rakelight.dataset.info import DatasetInfo
 from rakelight.dataset.layout import SampleKey
+from rakelight.dataset.lock import writer_lock
+from rakelight.dataset.options import DatasetOptions
+from rakelight.dataset.quarantine import quarantine_leftovers
 from rakelight.dataset.sample import (
     CommittedSample,
     FileRecord,
     SampleContent,
     SampleInfo,
-    Software,
-    check_content,
     utc_now,
-    write_sample_files,
 )
-from rakelight.errors import DatasetError, StorageError
-from rakelight.files import make_folder, read_json, storage_error, write_json
+from rakelight.dataset.staging import Staged, finish, new_staging, stage
+from rakelight.errors import DatasetError, RakelightError, StorageError
+from rakelight.files import make_folder, read_json, write_json
 from rakelight.folders import rename_folder
 
 _log = logging.getLogger(__name__)
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, getattr(errno, "ENOTSUP", errno.EOPNOTSUPP)}
-
-
-class PsEncoding(Model):
-    """How the 8-bit pseudo-3D picture encodes the unit normal n (viewer frame)."""
-
-    formula: str = "uint8 round(127.5*(n+1))"
-    red: str = "x, right"
-    green: str = "y, up"
-    blue: str = "z, towards the camera"
-
-
-class XyzFrame(Model):
-    """The frame of XYZ maps and point clouds."""
-
-    unit: str = "mm"
-    frame: str = "camera frame (OpenCV): x right, y down, z away from the camera"
-    pixels: str = "aligned to the RGBL05 picture, pixel centres at integers"
-    invalid: str = "NaN"
-
-
-class DatasetInfo(Model):
-    """``meta/dataset.json``."""
-
-    schema_: int = Field(default=1, alias="schema")
-    kind: Literal["rakelight-dataset"] = "rakelight-dataset"
-    name: str = Field(min_length=1)
-    description: str = ""
-    license: str = ""
-    created_utc: str
-    software: Software = Software()
-    ps_encoding: PsEncoding = PsEncoding()
-    xyz_frame: XyzFrame = XyzFrame()
-
-
-@dataclass(frozen=True)
-class Quarantined:
-    """One leftover moved away: the folder it is in now and where it came from, both relative to the data set."""
-
-    folder: str
-    origin: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -94,7 +50,14 @@ class Dataset:
     info: DatasetInfo
 
     @classmethod
-    def init(cls, root: str | Path, name: str, description: str = "", license: str = "") -> Dataset:
+    def init(
+        cls,
+        root: str | Path,
+        name: str,
+        description: str = "",
+        license: str = "",
+        options: DatasetOptions | None = None,
+    ) -> Dataset:
         """Create an empty data set in a new or empty folder.
 
         Raises
@@ -110,6 +73,7 @@ class Dataset:
                 f"{root} is a data set already", hint="open it, or choose another folder", code="dataset.exists"
             )
         data = {"name": name, "description": description, "license": license, "created_utc": utc_now()}
+        data["options"] = (options or DatasetOptions()).model_dump()  # type: ignore[assignment]
         info = validate(data, DatasetInfo, source="new data set", error=DatasetError)
         if any(make_folder(root).iterdir()):
             raise DatasetError(
@@ -148,8 +112,8 @@ class Dataset:
         StorageError
             The data set cannot be written.
         """
-        with _writer_lock(self.root):
-            writer = DatasetWriter(self.root)
+        with writer_lock(self.root):
+            writer = DatasetWriter(self.root, self.info.options)
             try:
                 yield writer
             finally:
@@ -163,6 +127,10 @@ class Dataset:
         """Committed samples, read from the folders, in order of category, label and number."""
         for key in iter_keys(self.root / layout.RAW_FOLDER, category):
             yield index.read_sample(self.root, key)
+
+    def listed(self, category: str | None = None) -> tuple[SampleInfo, ...]:
+        """All of :meth:`samples`, fast: from the index as far as it agrees with the folders, without their ``files``."""
+        return index.listed(self.root, category)
 
     def verify_sample(self, info: SampleInfo) -> list[str]:
         """What is missing or changed in a sample's files, an empty list if nothing is; reads every byte."""
@@ -179,26 +147,31 @@ class Dataset:
 
 
 class DatasetWriter:
-    """Commits samples; got from :meth:`Dataset.writer`, for one thread.
+    """Commits samples and changes committed ones; got from :meth:`Dataset.writer`, for one thread.
 
     Attributes
     ----------
+    settled : str
+        What was done with a change (relabelling, say) that an interrupted writer had begun; empty if there was none.
     quarantined : tuple of Quarantined
         Leftovers of an interrupted writer that were moved away at the start.
     mended : tuple of str
         What was wrong with the caches at the start, before they were rebuilt.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, options: DatasetOptions | None = None) -> None:
         self.root = root
-        self.quarantined = _quarantine_leftovers(root)
+        self.options = options or DatasetOptions()
+        self._touched: set[str] = set()
+        self._index_stale = False
+        self.settled = journal.settle(root, self._note_change)  # first: it needs what is in .staging
+        self.quarantined = quarantine_leftovers(root)
         found = index.survey(root)
         self.mended = found.problems
         if found.problems:
-            index.rebuild_index(root, found)
+            index.mend_index(root, found)
+            self._index_stale = False
         self._last_numbers = dict(found.last_numbers)
-        self._touched: set[str] = set()
-        self._index_stale = False
         self._closed = False
 
     def commit(self, content: SampleContent) -> CommittedSample:
@@ -207,35 +180,174 @@ class DatasetWriter:
         Raises
         ------
         DatasetError, InputError
-            The content cannot become a sample (see :func:`check_content`), or its class has 9,999 samples.
+            The content cannot become a sample (see :func:`stage`), or its class has 9,999 samples.
         StorageError
             The disk is full or cannot be written; nothing of the sample is visible (or, if only making the last
             rename durable failed, all of it).
         """
-        if self._closed:
-            raise DatasetError(
-                "this writer is closed", hint="commit inside `with dataset.writer()`", code="dataset.writer_closed"
-            )
-        check_content(content)
-        key = self._next_key(content.category, content.label)
-        staging = self.root / layout.STAGING_FOLDER / uuid.uuid4().hex
+        self._check_open()
+        self._next_key(content.category, content.label)  # a class without numbers left is told before the long work
+        staged = stage(content, new_staging(self.root), self.options)
+        return self.publish(staged)
+
+    def publish(self, staged: Staged) -> CommittedSample:
+        """Give a staged sample its number and make it part of the data set; it is durable on return.
+
+        Whatever happens, the staged folder is used up: after an error the sample must be staged again.
+
+        Raises
+        ------
+        DatasetError
+            The staged files are not there as they were written; the class has 9,999 samples.
+        StorageError
+            As :meth:`commit`.
+        """
+        staging = self.root / layout.STAGING_FOLDER / staged.name
         try:
-            files = write_sample_files(content, key, staging)
+            self._check_open()
+            key = self._next_key(layout.check_category(staged.draft.category), layout.check_label(staged.draft.label))
+            files = finish(staged, staging, key)
             self._publish(key, staging, files)
         finally:
             shutil.rmtree(staging, ignore_errors=True)  # the caller still holds the content; a full disk gets its room
         return CommittedSample(key, self.root / key.raw_folder, self.root / key.extras_folder, files)
+
+    def relabel(self, key: SampleKey, label: str, *, by: str = "", reason: str = "") -> SampleKey:
+        """Give a sample another label, OK or a defect; returns its new key. Its history says so for ever.
+
+        All its files get new names; none is copied. The mask and the annotations of a sample that becomes OK are kept
+        among its extras as ``former_<n>_…``, where no loader sees them.
+
+        Raises
+        ------
+        DatasetError
+            No such sample, a damaged one, the label it has already, or no number left in the new class.
+        StorageError
+            Before anything was changed; or the change is begun and written down, and the next writer finishes it.
+        """
+        with self._changing(key) as staging:
+            if label == key.label:
+                raise DatasetError(f"{key} is labelled {label} already", code="dataset.label_same")
+            now = self._next_key(key.category, layout.check_label(label))
+            manifest = index.read_intact_manifest(self.root, key)
+            self._perform(revisions.relabel(self.root, staging, manifest, now, by=by, reason=reason))
+        return now
+
+    def replace(self, key: SampleKey, content: SampleContent) -> CommittedSample:
+        """Put newly derived content in the place of a sample; its key stays, its revision counts up.
+
+        What people made stays: annotations, label history and, if the content brings none, the mask. The old files go
+        only after the new ones are durable and in place. Raises like :meth:`relabel` and :meth:`commit`.
+        """
+        if (content.category, content.label) != (key.category, key.label):
+            raise DatasetError(
+                f"content of {content.category}, {content.label} cannot replace {key}",
+                hint="relabel the sample first",
+                code="dataset.label_differs",
+            )
+        self._check_open()
+        return self.replace_staged(key, stage(content, new_staging(self.root), self.options))
+
+    def replace_staged(self, key: SampleKey, staged: Staged) -> CommittedSample:
+        """:meth:`replace` by content that is staged already; whatever happens, the staged folder is used up."""
+        with self._changing(key, self.root / layout.STAGING_FOLDER / staged.name) as staging:
+            manifest = index.read_intact_manifest(self.root, key)
+            finish(staged, staging, key)
+            new = index.read_manifest(staging / "extras" / layout.SAMPLE_MANIFEST)
+            self._perform(revisions.replace(self.root, staging, manifest, new))
+        files = index.read_sample(self.root, key).files
+        return CommittedSample(key, self.root / key.raw_folder, self.root / key.extras_folder, files)
+
+    def annotate(
+        self,
+        key: SampleKey,
+        annotation: dict[str, Any] | None,
+        mask: NDArray[np.uint8] | None = None,
+        classes: NDArray[np.uint8] | None = None,
+    ) -> None:
+        """Set a sample's annotation, defect mask and map of defect classes, all together or not at all.
+
+        None takes away what there was. ``mask`` is (H, W) uint8 of 0 and 255 and ``classes`` (H, W) uint8 (0 none, 255
+        ignore), both on the pixels of RGBL05. Raises like :meth:`relabel`.
+        """
+        with self._changing(key) as staging:
+            manifest = index.read_intact_manifest(self.root, key)
+            self._perform(revisions.annotate(self.root, staging, manifest, annotation, mask, classes))
+
+    def pack(self, key: SampleKey) -> packing.Packing:
+        """Make the raw frames of a sample smaller without loss; see :mod:`rakelight.dataset.packing`.
+
+        Raises like :meth:`relabel`; a frame that is not what was written is a :class:`DatasetError`, and the sample stays.
+        """
+        with self._changing(key) as staging:
+            change, done = packing.prepare(self.root, staging, index.read_intact_manifest(self.root, key))
+            if change is not None:
+                self._perform(change)
+        return done
+
+    def remove(self, key: SampleKey, reason: str) -> None:
+        """Take a sample, perhaps a damaged one, out of the data set into the quarantine; its number is not given again.
+
+        Raises like :meth:`relabel`.
+        """
+        with self._changing(key) as staging:
+            self._perform(revisions.remove(self.root, staging, key, reason))
+
+    @contextlib.contextmanager
+    def _changing(self, key: SampleKey, staging: Path | None = None) -> Iterator[Path]:
+        """A staging folder (``staging`` or a new one) for a change of ``key``; cleared away unless the journal needs it."""
+        staging = staging or new_staging(self.root)
+        try:
+            self._check_open()
+            journal.settle(self.root, self._note_change)
+            if not (self.root / key.raw_folder).is_dir():
+                raise DatasetError(
+                    f"{self.root} has no sample {key}",
+                    hint="`rakelight dataset show` lists them",
+                    code="dataset.no_sample",
+                )
+            yield make_folder(staging)
+        finally:
+            if not (self.root / journal.JOURNAL_FILE).exists():
+                shutil.rmtree(staging, ignore_errors=True)
+
+    def _perform(self, change: journal.Change) -> None:
+        self._touched.add(SampleKey.parse(change.was).category)
+        if change.now is not None:
+            now = SampleKey.parse(change.now)
+            self._last_numbers[now.class_folder] = max(now.number, self._last_numbers.get(now.class_folder, 0))
+        journal.perform(self.root, change, self._note_change)
+
+    def _note_change(self, change: journal.Change) -> None:
+        """The end of a change: tell ``manifest.jsonl``."""
+        was = SampleKey.parse(change.was)
+        self._touched.add(was.category)
+        try:
+            if change.now != change.was:
+                index.append_removal(self.root, was)
+            if change.now is not None:
+                index.append_manifest(self.root, SampleKey.parse(change.now))
+        except DatasetError as e:  # a damaged sample stays out of the cache; readers and verify tell it
+            _log.warning("%s, but it is not listed: %s", change.what, e.message)
+            self._index_stale = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DatasetError(
+                "this writer is closed", hint="commit inside `with dataset.writer()`", code="dataset.writer_closed"
+            )
 
     def close(self) -> None:
         """Write the caches of what was committed. Called at the end of ``with dataset.writer()``."""
         if self._closed:
             return
         self._closed = True
+        with contextlib.suppress(RakelightError):  # what cannot be finished now stays written down for the next writer
+            journal.settle(self.root, self._note_change)
         if self._index_stale:
-            index.rebuild_index(self.root)
+            index.mend_index(self.root, index.survey(self.root))
         elif self._touched:
-            index.write_category_jsons(self.root, self._touched)
-            index.write_last_numbers(self.root, self._last_numbers)
+            index.write_caches(self.root, self._touched, self._last_numbers)
 
     def _next_key(self, category: str, label: str) -> SampleKey:
         class_folder = SampleKey(category, label, 0).class_folder
@@ -268,80 +380,10 @@ class DatasetWriter:
         if was_stale:
             return
         try:
-            index.append_manifest(self.root, key, files)
+            index.append_manifest(self.root, key)
             self._index_stale = False
-        except StorageError as e:  # the sample is safe, so the commit must not fail: the cache is rebuilt later
+        except (
+            DatasetError,
+            StorageError,
+        ) as e:  # the sample is safe, so the commit must not fail: the cache is rebuilt later
             _log.warning("sample %s is committed, but manifest.jsonl could not be extended: %s", key, e.message)
-
-
-@contextlib.contextmanager
-def _writer_lock(root: Path) -> Iterator[None]:
-    """Hold the lock that the system itself frees when a process dies; who holds it stands beside it."""
-    path, owner = root / layout.LOCK_FILE, root / layout.OWNER_FILE
-    lock = FileLock(path, timeout=0, fallback_to_soft=False)  # a soft lock would outlive a process that is killed
-    try:
-        lock.acquire()
-    except Timeout as e:
-        raise DatasetError(
-            f"{root} is being written by {_owner_text(owner)}",
-            hint="close the other writer and try again; the lock is freed when its process ends",
-            code="dataset.locked",
-        ) from e
-    except OSError as e:
-        if e.errno in _NO_LOCKS:
-            raise DatasetError(
-                f"{root} cannot be written: its file system has no locks that keep a second writer out ({e.strerror})",
-                hint="move the data set to a local disk, or have the network drive mounted with file locks",
-                code="dataset.no_locks",
-            ) from e
-        raise storage_error(e, path) from e
-    try:
-        write_json(owner, {"pid": os.getpid(), "host": socket.gethostname(), "since_utc": utc_now()})
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # a stale note does no harm: the lock decides
-            owner.unlink(missing_ok=True)
-        lock.release()
-
-
-def _owner_text(owner: Path) -> str:
-    try:
-        note: Any = read_json(owner, error=DatasetError)
-        return f"process {note['pid']} on {note['host']} since {note['since_utc']}"
-    except (DatasetError, KeyError, TypeError):
-        return "another process, which has not yet left its name"
-
-
-def _quarantine_leftovers(root: Path) -> tuple[Quarantined, ...]:
-    """Move away what an interrupted writer left; needs the lock."""
-    leftovers: list[tuple[str, str]] = []
-    staging = root / layout.STAGING_FOLDER
-    if staging.is_dir():
-        reason = "a commit was interrupted before its sample was whole"
-        leftovers += [(f"{layout.STAGING_FOLDER}/{p.name}", reason) for p in sorted(staging.iterdir())]
-    for key in iter_keys(root / layout.EXTRAS_FOLDER):
-        if not (root / key.raw_folder).is_dir():
-            reason = f"extras of {key} without the sample: its commit was interrupted, or its raw folder was removed"
-            leftovers.append((key.extras_folder, reason))
-    for folder in (layout.META_FOLDER, layout.JSON_FOLDER):
-        reason = f"writing a file of {folder}/ was interrupted; the file itself is as it was"
-        leftovers += [(f"{folder}/{p.name}", reason) for p in sorted((root / folder).glob(".*.partial-*"))]
-    return tuple(_quarantine(root, origin, reason) for origin, reason in leftovers)
-
-
-def _quarantine(root: Path, origin: str, reason: str) -> Quarantined:
-    """Move ``origin`` below a new quarantine folder, where it keeps its path; the reason is written first."""
-    now = datetime.now(UTC)
-    folder = f"{layout.QUARANTINE_FOLDER}/{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
-    target = root / folder / origin
-    make_folder(target.parent)
-    note = {
-        "schema": 1,
-        "origin": origin,
-        "reason": reason,
-        "quarantined_utc": utc_now(),
-        "software": Software().model_dump(),
-    }
-    write_json(root / folder / "reason.json", note)
-    rename_folder(root / origin, target)
-    return Quarantined(folder, origin, reason)

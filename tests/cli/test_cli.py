@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 from rakelight import cli, files
+from rakelight.dataset.recording import content_sha256
 
 
 @dataclass
@@ -105,9 +106,13 @@ def test_calibrate_reconstruct_and_store(rakelight: Callable[..., Done], made: P
     mask = np.zeros((180, 240), np.uint8)
     mask[5:20, 5:20] = 255
     cv2.imwrite(str(tmp_path / "mask.png"), mask)
-    assert rakelight(*add, "--label", "scratch", "--mask", tmp_path / "mask.png", "--ps", "relief").code == 0
-    shown = rakelight("dataset", "show", tmp_path / "set", "--verify")
-    assert "2 sample(s)" in shown.out and "every file is whole" in shown.out
+    scratch = ("--label", "scratch", "--mask", tmp_path / "mask.png", "--ps", "relief")
+    refused = rakelight(*add, *scratch)
+    assert refused.code == 10 and "in the data set already, as knob/OK/S0001" in refused.err
+    assert rakelight("dataset", "init", tmp_path / "other").code == 0
+    assert rakelight("dataset", "add", tmp_path / "other", *add[3:], *scratch).code == 0
+    shown = rakelight("dataset", "show", tmp_path / "other", "--verify")
+    assert "1 sample(s)" in shown.out and "every file is whole" in shown.out and "MASK" in shown.out
     assert [n for n in names(tmp_path) if n.startswith(".")] == []
 
 
@@ -131,19 +136,30 @@ def parts(rakelight: Callable[..., Done], own: Path) -> tuple[Any, ...]:
 def test_what_was_added_before_an_error_is_told(
     rakelight: Callable[..., Done], own: Path, parts: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    from rakelight.dataset.recording import Recording
+    from rakelight.pipeline import dataset_add
 
-    real = Recording.open
+    shutil.copytree(own / "part", own / "second")
+    record = json.loads((own / "second" / "recording.json").read_text("utf-8"))
+    record["part_id"] = "another"
+    record["content_sha256"] = content_sha256(record)
+    (own / "second" / "recording.json").write_text(json.dumps(record), "utf-8")
+    real = dataset_add.reconstruct
 
-    def opened(folder: Path) -> Any:
-        if folder.name == "nowhere" and fault != "damage":
-            raise KeyboardInterrupt if fault == "interrupt" else ZeroDivisionError
-        return real(folder)
+    def reconstructed(recording: Any, *rest: Any) -> Any:
+        if recording.folder.name == "second":
+            raise {"interrupt": KeyboardInterrupt, "defect": ZeroDivisionError}[fault]
+        return real(recording, *rest)
 
-    monkeypatch.setattr(Recording, "open", opened)
-    done = rakelight(*parts, own / "nowhere", "--json")
-    expected = {"damage": (7, "recording.not_found"), "interrupt": (130, "interrupted"), "defect": (1, "internal")}
-    assert (done.code, done.json["error"]["code"]) == expected[fault]
+    if fault == "damage":
+        next((own / "second").glob("*.tiff")).unlink()
+    else:
+        monkeypatch.setattr(dataset_add, "reconstruct", reconstructed)
+    done = rakelight(*parts, own / "second", "--json")
+    if fault == "interrupt":
+        assert (done.code, done.json["error"]["code"]) == (130, "interrupted")
+    else:
+        codes = {"damage": "image.missing", "defect": "internal"}
+        assert (done.code, [f["code"] for f in done.json["failed"]]) == (10, [codes[fault]])
     assert [x["sample"] for x in done.json["added"]] == ["knob/OK/S0001"] and done.json["warnings"]
     assert len(rakelight("dataset", "show", own / "set", "--json").json["samples"]) == 1
 

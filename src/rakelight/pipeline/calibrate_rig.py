@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +19,23 @@ from rakelight.calibration.camera_solve import CameraSolution, solve_camera
 from rakelight.calibration.corners import find_corners, grey_of
 from rakelight.calibration.projector_corners import projector_corners
 from rakelight.calibration.rig_calibration import RigCalibration, utc_now
+from rakelight.calibration.rig_facts import KEY, facts_of
 from rakelight.calibration.views import View
 from rakelight.dataset.recording import Recording
 from rakelight.errors import CalibrationError, RakelightError
 from rakelight.pipeline import surface
 from rakelight.pipeline.calibrate import LightReport, calibrate_from_recordings
+from rakelight.pipeline.calibrate_colour import with_colour
+from rakelight.pipeline.calibrate_maps import DarkMap, dark_map
 from rakelight.pipeline.surface_parts import Source, pattern_set_of, slots
-from rakelight.pipeline.zone_frames import grey_mean
+from rakelight.pipeline.zone_frames import grey_mean, is_colour
 from rakelight.reconstruction import decoding
 from rakelight.reconstruction.models import Plane
 from rakelight.reconstruction.patterns import Axis, PatternSet
 
 BOARDS = ("charuco", "chessboard")
 _LEAST_PLANE_SHARE = 0.1  # of the picture, measured on the plate
+_FLAT_MM, _FLAT_SHARE = 0.01, 0.95  # rms of a plate, and the share of its points that lie in its plane
 
 Progress = Callable[[str], None]
 
@@ -60,6 +64,8 @@ def calibrate_rig(
     *,
     plate_mm: float = 0.0,
     rig_id: str | None = None,
+    camera_model: Literal["pinhole", "affine"] = "pinhole",
+    table_plane: Plane | None = None,
     progress: Progress = lambda step: None,
 ) -> RigReport:
     """Calibrate everything that the recordings show.
@@ -72,12 +78,16 @@ def calibrate_rig(
         :func:`rakelight.pipeline.calibrate.calibrate_from_recordings` takes.
     plate_mm : float
         Thickness of the plate on the table: the table plane lies that far below its measured surface.
+    camera_model : "pinhole" or "affine"
+        Affine for a telecentric lens: its rays are parallel, and projectors tell depths and which way a board is tilted.
+    table_plane : Plane, optional
+        In the camera frame, in mm; taken where no plate with patterns is measured.
 
     Raises
     ------
     CalibrationError
-        ``calibration.no_board``, ``calibration.mixed_cameras``, and what the solvers find wrong; recordings whose board
-        cannot be found are left out and named, unless too few remain.
+        ``calibration.no_board``, ``calibration.mixed_cameras``, ``calibration.mixed_devices``, and what the solvers find
+        wrong; recordings whose board cannot be found are left out and named, unless too few remain.
     """
     poses = [r for r in recordings if r.info.target in BOARDS]
     if not poses:
@@ -91,7 +101,7 @@ def calibrate_rig(
     views = _views(poses, board, rejected, progress)
     progress("camera")
     size = poses[0].info.width, poses[0].info.height
-    camera = solve_camera(views, board, size)
+    camera = solve_camera(views, board, size, model=camera_model)
     directions = sorted({d for view in views for d in view.colrow})
     rig = None
     if directions:
@@ -114,11 +124,13 @@ def calibrate_rig(
         projectors=rig.projectors if rig is not None else (),
     )
     plane, plane_rms = _table_plane(recordings, base, plate_mm, rejected, progress)
-    base = replace(base, table_plane=plane)
+    base = replace(base, table_plane=plane or table_plane)
     others = [r for r in recordings if r.info.target in ("chrome_sphere", "white_plane", "dark")]
     lights = None
     if any(r.info.target == "chrome_sphere" for r in others):
-        lights = calibrate_from_recordings(others, calibration_id, base=base, progress=progress)
+        lights = _lights(others, base, board, progress)
+    elif others:
+        base = with_colour(_with_dark(base, others, rejected), others)
     calibration = _assemble(base, recordings, board, camera, rig, lights, plane_rms, rejected)
     return RigReport(calibration, board, tuple(views), camera, rig, lights, plane_rms, tuple(rejected))
 
@@ -128,26 +140,48 @@ def _views(poses: Sequence[Recording], board: Board, rejected: list[str], progre
     """Corners of every pose; a pose without a board is named and left out, unless none has one."""
     views: list[View] = []
     first: RakelightError | None = None
-    for number, recording in enumerate(poses, 1):
-        progress(f"pose {number} of {len(poses)}: {recording.folder.name}")
+    taken: dict[tuple[str, ...], str] = {}
+    for number, (recording, name) in enumerate(zip(poses, _names(poses), strict=True), 1):
+        progress(f"pose {number} of {len(poses)}: {name}")
+        if (twin := taken.setdefault(tuple(f.sha256 for f in recording.info.frames), name)) != name:
+            rejected.append(f"{name} has the frames of {twin}: the same recording, counted once")
+            continue
         try:
-            views.append(view_of(recording, board))
+            views.append(replace(view_of(recording, board), name=name))
         except CalibrationError as error:
             first = first or error
-            rejected.append(f"{recording.folder.name}: {error.message}; left out")
+            rejected.append(f"{name}: {error.message}; left out")
     if not views and first is not None:
-        raise first
+        raise CalibrationError(
+            f"none of {len(poses)} recordings shows the board; {rejected[0].removesuffix('; left out')}",
+            hint=first.hint,
+            code=first.code,
+        )
     return views
 
 
-def view_of(recording: Recording, board: Board) -> View:
+def _names(poses: Sequence[Recording]) -> list[str]:
+    """Names of the folders, with as much of the path before them as tells them apart; a folder given twice has a number."""
+    paths = [r.folder.resolve().parts for r in poses]
+    names: list[str] = []
+    for k, path in enumerate(paths):
+        others = {other for other in paths if other != path}
+        depth = next((d for d in range(1, len(path)) if all(o[-d:] != path[-d:] for o in others)), len(path))
+        before = paths[:k].count(path)
+        names.append("/".join(path[-depth:]) + (f" ({before + 1})" if before else ""))
+    return names
+
+
+def view_of(recording: Recording, board: Board, *, decode: bool = True) -> View:
     """Corners of the board in one recording, and their projector coordinates in every direction recorded with both axes.
+
+    Without ``decode`` the projectors are left out, which is quick.
 
     Raises :class:`CalibrationError` (``calibration.board_not_found``, ``calibration.board_mismatch``).
     """
     corners = find_corners(_board_picture(recording), board)
     colrow: dict[int, NDArray[np.float64]] = {}
-    if recording.info.pattern_set is not None:
+    if decode and recording.info.pattern_set is not None:
         source = Source.of(recording)
         pattern_set = pattern_set_of(source)
         if set(pattern_set.axes) == {"column", "row"}:
@@ -206,6 +240,7 @@ def _check_one_camera(recordings: Sequence[Recording]) -> None:
                 hint="leave out recordings of other cameras, windows or formats",
                 code="calibration.mixed_cameras",
             )
+    facts_of(recordings)  # refuses recordings of two rigs, cameras, light controllers or projector bridges
 
 
 # --------------------------------------------------------------------------------------------------------------- plane
@@ -228,7 +263,44 @@ def _table_plane(
     good = np.abs(off - np.median(off)) < 4 * 1.4826 * np.median(np.abs(off - np.median(off))) + 1e-4
     plane = Plane.from_points(points[good])
     flatness = float(np.sqrt((plane.height_mm(points[good]) ** 2).mean()))
+    if flatness > _FLAT_MM or good.mean() < _FLAT_SHARE:
+        rejected.append(
+            f"{plates[0].folder.name}: the plate of the table plane measures {flatness * 1000:.0f} µm rms about its plane, "
+            f"{1 - good.mean():.0%} of its points further off; expected: up to {_FLAT_MM * 1000:g} µm and {1 - _FLAT_SHARE:.0%}: "
+            "heights count from it; is it flat, with nothing on it, and does it lie firmly?"
+        )
     return Plane(plane.normal, plane.offset_mm - plate_mm), flatness
+
+
+# -------------------------------------------------------------------------------------------------------------- lights
+def _lights(others: list[Recording], base: RigCalibration, board: Board, progress: Progress) -> LightReport:
+    """Lights, flat field and dark; a ball whose size contradicts the board's is told as such."""
+    try:
+        return calibrate_from_recordings(others, base.calibration_id, base=base, progress=progress)
+    except CalibrationError as error:
+        if error.code != "calibration.sphere_size":
+            raise
+        raise CalibrationError(
+            f"scale contradiction between the board, with squares of {board.square_mm:g} mm, and a ball on the table: "
+            f"{error.message}",
+            hint=f"measure a square of the board and the ball: one of square_mm and sphere_diameter_mm is wrong; or {error.hint}",
+            code="calibration.scale_contradiction",
+        ) from error
+
+
+def _with_dark(base: RigCalibration, others: list[Recording], told: list[str]) -> RigCalibration:
+    """What dark and white recordings give without chrome spheres: the dark map. Says what they do not give."""
+    whites = [r for r in others if r.info.target == "white_plane"]
+    if whites:
+        told.append(
+            f"{', '.join(r.folder.name for r in whites)}: no lights and no flat field, since no chrome sphere tells where the "
+            "lights are; record one under every zone"
+        )
+    raw = [r for r in others if not is_colour(r)]
+    found = dark_map(
+        [r for r in raw if r.info.target == "dark"], [r for r in raw if r.info.target == "white_plane"], DarkMap()
+    )
+    return replace(base, dark=found.dark, map_format=found.format)
 
 
 # ------------------------------------------------------------------------------------------------------------ together
@@ -266,7 +338,8 @@ def _assemble(
     return replace(
         found,
         projectors=base.projectors,
-        provenance=found.provenance | {"recordings": listed, "board": board.to_plain()},
+        provenance=found.provenance
+        | {"recordings": listed, "board": board.to_plain(), KEY: facts_of(recordings).to_plain()},
         quality=found.quality | quality,
         warnings=tuple(dict.fromkeys(warnings)),
     )

@@ -17,6 +17,7 @@ import rakelight
 from rakelight.calibration import gauges
 from rakelight.calibration.gauges import Plate, Step
 from rakelight.calibration.rig_calibration import RigCalibration
+from rakelight.calibration.staleness import stale_for
 from rakelight.dataset.recording import Recording
 from rakelight.errors import InputError
 from rakelight.pipeline.check_history import SCHEMA, Drift, drift_of, same_check
@@ -197,7 +198,8 @@ def check_gauge(
     lines = [line for line in history if line["gauge"] == entry["gauge"] and not same_check(line, entry)]
     told, drift = _over_time([*lines, entry], step_names(len(plates)), nominal, limits)
     criteria = [*_criteria(figures, limits, len(plates), bool(nominal)), *_drift_criteria(drift, limits)]
-    warnings = (*surface.report["warnings"], *([why] if why else []))
+    stale = (s.sentence for s in stale_for(calibration, recording))
+    warnings = (*stale, *surface.report["warnings"], *([why] if why else []))
     return Check(entry, tuple(plates), steps, nominal, normals, figures, tuple(criteria), told, drift, warnings)
 
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from rakelight.calibration.rig_calibration import RigCalibration
 from rakelight.dataset import images, layout
+from rakelight.dataset.options import KeepRaw, raw_files
 from rakelight.dataset.recording import Recording
-from rakelight.dataset.sample import SampleContent
+from rakelight.dataset.sample import SampleContent, Source
 from rakelight.dataset.writer import Dataset
 from rakelight.errors import DatasetError
 from rakelight.pipeline.outputs import map_picture
@@ -34,58 +35,110 @@ def make_sample(
     *,
     category: str,
     label: str,
+    calibration: RigCalibration | None = None,
     ps: PsPicture = "normals",
-    mask: str | Path | None = None,
+    mask: str | Path | NDArray[np.uint8] | None = None,
+    batch: str | None = None,
+    keep_raw: KeepRaw = "none",
+    source: Source | None = None,
 ) -> SampleContent:
     """Lay out what the sample of a reconstructed recording holds.
 
     RGBL01–RGBL04 are the pictures under zones 1–4; with other zones, under the lights nearest to azimuth 0, 90, 180 and
     270°. RGBL05 is the picture under all zones, or the mean of the linear zone frames. PS is the 8-bit normal map, or the
-    relief or curvature picture. The raw frames travel along in the extras, with float normals, albedo and flags.
+    relief or curvature picture. A recording with patterns also gives XYZ map, point clouds and part mask.
+
+    Parameters
+    ----------
+    calibration
+        Gives the pictures its white balance and tone.
+    mask : path, or (H, W) uint8 of 0 and 255
+        Defect mask on the pixels of RGBL05.
+    batch
+        Lot or session; by default the day of the capture, so that splits can keep a day together.
+    keep_raw
+        Which raw frames travel along in the extras.
+    source
+        What it is derived from, for its manifest; by default the recording, without calibration and settings.
 
     Raises
     ------
     DatasetError, StorageError
         A frame that was damaged meanwhile; a mask that cannot be read or does not fit.
     """
-    if recording.info.target != "part":
+    info = recording.info
+    if info.target != "part":
         raise DatasetError(
-            f"{recording.folder} shows a {recording.info.target}; a sample shows a part",
+            f"{recording.folder} shows a {info.target}; a sample shows a part",
             hint="leave it out, or correct `target` in its description and import it again",
             code="dataset.not_a_part",
         )
     views = choose_views(result.stack.lights)
-    rgb = {view: picture(recording, _zone_mean(recording, light.zone)) for view, light in views.items()}
-    rgb[5] = picture(recording, all_zones(recording, [light.zone for light in result.stack.lights]))
-    flags = result.result.flags
-    extras: dict[str, NDArray[Any]] = {
-        "normals": result.result.normals,
-        "albedo": result.result.albedo if result.colour is None else result.colour,
-        "flags": flags,
-        "valid": np.where(flags & int(Flag.NOT_SOLVABLE), 0, 255).astype(np.uint8),
-    }
-    frames = recording.info.frames
+    colour = calibration.colour if calibration is not None else None
+    rgb = {view: picture(recording, _zone_mean(recording, light.zone), colour) for view, light in views.items()}
+    rgb[5] = picture(recording, all_zones(recording, [light.zone for light in result.stack.lights]), colour)
+    surface, flags = result.surface, result.result.flags
+    files, hashes = raw_files(recording, keep_raw)
+    report = {k: v for k, v in result.report.items() if k not in ("seconds", "truth")}
     return SampleContent(
         category=category,
         label=label,
-        timestamp=_timestamp(recording.info.captured_utc),
+        timestamp=_timestamp(info.captured_utc),
         rgb=rgb,
         ps=_ps(result, ps),
-        mask=None if mask is None else _mask(Path(mask)),
-        extras=extras,
-        raw_files={f.file: recording.folder / f.file for f in frames}
-        | {"recording.json": recording.folder / "recording.json"},
-        raw_sha256={f.file: f.sha256 for f in frames},
+        mask=_mask(Path(mask)) if isinstance(mask, str | Path) else mask,
+        xyz=None if surface is None else surface.xyz,
+        normals=result.result.normals,
+        albedo=result.result.albedo if result.colour is None else result.colour,
+        part_mask=surface.mask if surface is not None and surface.mask.any() else None,
+        extras={"flags": flags, "valid": np.where(flags & int(Flag.NOT_SOLVABLE), 0, 255).astype(np.uint8)},
+        raw_files=files,
+        raw_sha256=hashes,
+        specimen=info.part_id,
+        batch=(info.captured_utc or "")[:10] if batch is None else batch,
+        simulated=info.simulated,
+        pitch_mm=None if surface is None else surface.pitch_mm,
+        source=source or Source(recording_id=info.recording_id, recording_sha256=info.content_sha256),
+        quality=_quality(report),
         capture={
-            "recording": recording.info.recording_id,
-            "part_id": recording.info.part_id,
-            "simulated": recording.info.simulated,
+            "recording": info.recording_id,
+            "part_id": info.part_id,
+            "rig_id": info.rig_id,
+            "simulated": info.simulated,
+            "captured_utc": info.captured_utc,
+            "pixel_format": info.pixel_format,
+            "exposure_us": _exposures(recording),
             "ps": ps,
+            "white_balance": list(colour.gains) if colour is not None else None,
             "views": {f"RGBL{view:02d}": {"zone": light.zone} for view, light in sorted(views.items())}
             | {"RGBL05": {"zones": [light.zone for light in result.stack.lights]}},
-            "reconstruction": {k: v for k, v in result.report.items() if k not in ("seconds", "truth")},
+            "reconstruction": report,
         },
     )
+
+
+def _exposures(recording: Recording) -> dict[str, float | None]:
+    """Exposure of each lit shot, µs; of the patterns the first one stands for all."""
+    roles = {shot.name: shot.role for shot in recording.info.plan}
+    found: dict[str, float | None] = {}
+    for frame in recording.info.frames:
+        role = roles.get(frame.shot, "")
+        found.setdefault("pattern" if role == "pattern" else frame.shot, frame.exposure_us)
+    return found
+
+
+def _quality(report: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a reconstruction by which samples are judged and sorted; the rest stands in capture.json."""
+    measured = report.get("surface") or {}
+    return {
+        "normals_solved": report["coverage"]["solved"],
+        "saturated": report["coverage"]["saturated_of_solved"],
+        "median_confidence": report["median_confidence"],
+        "surface_coverage": measured.get("coverage"),
+        "part_pixels": measured.get("part_pixels"),
+        "part_coverage": measured.get("part_coverage"),
+        "warnings": list(report["warnings"]),
+    }
 
 
 def keep_calibration(dataset: Dataset, calibration: RigCalibration) -> Path:

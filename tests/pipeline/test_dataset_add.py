@@ -1,0 +1,258 @@
+"""Recordings become samples of a data set, side by side, and are derived again when something has changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rakelight.calibration.rig_calibration import RigCalibration
+from rakelight.dataset import images, layout
+from rakelight.dataset.encoded_maps import decode_normals
+from rakelight.dataset.opened import OpenSample
+from rakelight.dataset.recording import Recording
+from rakelight.dataset.writer import Dataset
+from rakelight.errors import RakelightError
+from rakelight.pipeline import many
+from rakelight.pipeline.addition_list import additions_of
+from rakelight.pipeline.dataset_add import Addition, Derivation, add, find_recordings
+from rakelight.pipeline.dataset_rebuild import Wish, rebuild
+from rakelight.pipeline.many import Crew
+from rakelight.pipeline.simulate import Settings, simulate
+from rakelight.pipeline.truth import load_truth
+
+HERE = Crew("none")
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two simulated parts, one with a dent, light stack and patterns, each with its truth."""
+    folder = tmp_path_factory.mktemp("simulated")
+    for seed, defect in ((0, None), (1, "dent")):
+        simulate("knob_cap", folder / f"knob-{seed}", seed=seed, defect=defect, settings=Settings(456, samples=1))
+    return folder
+
+
+@pytest.fixture
+def lit(scenes: Any, tmp_path: Path) -> tuple[list[Path], Path]:
+    """Three small recordings of lights alone, and their calibration."""
+    calibration = scenes.calibration().save(tmp_path / "lab")
+    folders = []
+    for k in range(3):
+        scenes.record(tmp_path / f"p{k}", scenes.part() * (1 + 0.1 * k), "BayerRG12", dark=scenes.BLACK)
+        folders.append(tmp_path / f"p{k}")
+    return folders, calibration
+
+
+def additions(lit: tuple[list[Path], Path], label: str = "OK") -> list[Addition]:
+    return [Addition(folder, "knob_cap", label, lit[1]) for folder in lit[0]]
+
+
+def new_set(tmp_path: Path, name: str = "set") -> Dataset:
+    return Dataset.init(tmp_path / name, name)
+
+
+# -------------------------------------------------------------------------------------------------------------------- whole
+@pytest.mark.slow
+def test_simulated_parts_become_full_samples_that_match_their_truth(simulated: Path, tmp_path: Path) -> None:
+    dataset = new_set(tmp_path)
+    found = list(add(dataset, additions_of([simulated], truth=True), crew=HERE))
+    assert [str(r.sample.key) for r in found if r.sample] == ["knob_cap/OK/S0001", "knob_cap/NG/dent/S0001"]
+    sample = OpenSample(dataset.root, layout.SampleKey("knob_cap", "dent", 1))
+    truth = load_truth(Recording.open(simulated / "knob-1"))
+    assert truth is not None
+    assert sample.modalities == ("RGBL01", "RGBL02", "RGBL03", "RGBL04", "RGBL05", "PS", "XYZ", "PCD", "MASK")
+    xyz, part, mask, picture = sample.xyz(), sample.part_mask(), sample.mask(), sample.rgb()
+    assert xyz is not None and part is not None and mask is not None and picture is not None
+    assert picture.shape == xyz.shape == (304, 456, 3)
+    assert np.array_equal(mask > 0, truth.defect)
+    assert (part & truth.mask).sum() > 0.9 * truth.mask.sum()
+    seen = truth.mask & np.isfinite(xyz[..., 2])
+    assert np.median(np.abs(xyz[seen] - truth.xyz[seen])) < 0.01  # mm
+    stored = sample.image("normals.tiff")
+    assert stored is not None
+    normals = decode_normals(stored.astype(np.uint16))
+    cosines = (normals * truth.normals).sum(-1)[truth.mask & np.isfinite(normals[..., 0])]
+    assert np.median(cosines) > np.cos(np.radians(2))
+    manifest = sample.manifest
+    assert (manifest.specimen, manifest.simulated, manifest.width) == ("knob_cap-0001", True, 456)
+    assert (dataset.root / str(manifest.source.recording)).resolve() == (simulated / "knob-1").resolve()
+    assert manifest.quality["part_coverage"] > 0.9
+    assert [list(dataset.verify_sample(info)) for info in dataset.samples()] == [[], []]
+
+
+def test_the_same_recording_is_a_sample_once(lit: Any, tmp_path: Path) -> None:
+    dataset = new_set(tmp_path)
+    assert [str(r.sample.key) for r in add(dataset, additions(lit), crew=HERE) if r.sample] == [
+        f"knob_cap/OK/S000{n}" for n in (1, 2, 3)
+    ]
+    again = list(add(dataset, additions(lit), crew=HERE))
+    assert [r.skipped for r in again] == [f"knob_cap/OK/S000{n}" for n in (1, 2, 3)]
+    other = list(add(dataset, additions(lit, "scratch"), crew=HERE))
+    assert {r.error["code"] for r in other if r.error} == {"dataset.recording_known"} and len(other) == 3
+    twice = [*additions(lit, "scratch")[:1], *additions(lit)[:1]]
+    assert [bool(r.error or r.skipped) for r in add(new_set(tmp_path, "b"), twice, crew=HERE)].count(True) == 1
+    assert len(dataset.listed()) == 3
+
+
+def test_one_bad_recording_never_stops_the_rest(lit: Any, tmp_path: Path) -> None:
+    broken = lit[0][0]
+    next(broken.glob("*.tiff")).unlink()
+    (tmp_path / "empty").mkdir()
+    wanted = [*additions(lit), Addition(tmp_path / "empty", "knob_cap", "OK", lit[1])]
+    dataset = new_set(tmp_path)
+    results = {r.recording.name: r for r in add(dataset, wanted, crew=HERE)}
+    assert {name: r.error["code"] for name, r in results.items() if r.error} == {
+        "p0": "image.missing",
+        "empty": "recording.not_found",
+    }
+    assert len(dataset.listed()) == 2
+    assert list((dataset.root / ".staging").iterdir()) == []
+
+
+def test_a_name_that_loaders_trip_over_is_refused_before_any_work(lit: Any, tmp_path: Path) -> None:
+    dataset = new_set(tmp_path)
+    with pytest.raises(RakelightError, match="rgb"):
+        list(add(dataset, [Addition(lit[0][0], "rgb_part", "OK", lit[1])], crew=HERE))
+    assert not list((dataset.root / "calibration").iterdir())
+
+
+@pytest.mark.slow
+def test_worker_processes_make_the_same_samples_as_this_one(lit: Any, tmp_path: Path) -> None:
+    hashes = []
+    for name, crew in (("here", HERE), ("there", Crew("local", 2))):
+        dataset = new_set(tmp_path, name)
+        results = list(add(dataset, additions(lit), crew=crew))
+        assert [r.error for r in results] == [None] * 3
+        of_part = {}
+        for r in results:
+            assert r.sample is not None
+            sample = OpenSample(dataset.root, r.sample.key)
+            of_part[sample.manifest.specimen] = {
+                f.role: f.sha256 for f in sample.manifest.files if f.role in layout.MODALITIES
+            }
+        hashes.append(of_part)
+    assert hashes[0] == hashes[1]
+
+
+def boom(task: dict[str, Any]) -> dict[str, Any]:
+    if task["n"] == 1:
+        raise ValueError("a defect")
+    if task["n"] == 2:
+        import os
+
+        os._exit(1)
+    return {"n": task["n"]}
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_or_fails_costs_one_task() -> None:
+    outcomes = dict(many.run(boom, [{"n": n} for n in (0, 1, 3, 2, 4)], Crew("local", 1)))
+    assert outcomes[0] == {"n": 0} and outcomes[2] == {"n": 3} and outcomes[4] == {"n": 4}
+    assert outcomes[1]["error"]["code"] == "internal" and "a defect" in outcomes[1]["error"]["message"]
+    assert outcomes[3]["error"]["code"] == "many.worker_died"
+
+
+@pytest.mark.parametrize("crew", [("somewhere", None, 1), ("local", 0, 1), ("local", 1, 0)])
+def test_crews_that_cannot_be(crew: Any) -> None:
+    with pytest.raises(RakelightError, match=r"scheduler|workers"):
+        Crew(*crew)
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_what_was_committed_and_nothing_half_done(lit: Any, tmp_path: Path) -> None:
+    dataset = new_set(tmp_path)
+    arguments = ["dataset", "add", str(dataset.root), *map(str, lit[0]), "--category", "knob_cap", "--label", "OK"]
+    command = [sys.executable, "-m", "rakelight", *arguments, "-c", str(lit[1]), "--workers", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode in (130, 0), err
+    assert list((dataset.root / ".staging").iterdir()) == []
+    committed = out.count("knob_cap/OK/S")
+    assert len(dataset.listed()) == committed
+    second = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=120)
+    told = json.loads(second.stdout)
+    assert len(told["added"]) + len(told["skipped"]) == 3 and not told["failed"]
+    assert len(dataset.listed()) == 3
+
+
+# ------------------------------------------------------------------------------------------------------------------- lists
+def test_folders_of_recordings_and_tables(lit: Any, tmp_path: Path) -> None:
+    assert find_recordings([tmp_path]) == lit[0]
+    table = tmp_path / "labels.csv"
+    table.write_text("recording,label,batch\np0,OK,lot-1\np2,scratch,\n", encoding="utf-8")
+    found = additions_of([], table, category="knob_cap", calibration=lit[1], batch="lot-2")
+    assert [(a.recording.name, a.label, a.batch) for a in found] == [("p0", "OK", "lot-1"), ("p2", "scratch", "lot-2")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("recording,colour\np0,red\n", "colour"),
+        ("label\nOK\n", "head line"),
+        ("recording,label\n,OK\n", "line 2"),
+        ("recording,label\np0,OK,more\n", "line 2"),
+        ("recording\np0\n", "label"),
+        ("\xff\xfe", "CSV|head line"),
+    ],
+)
+def test_tables_that_cannot_be_read(lit: Any, tmp_path: Path, text: str, message: str) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_bytes(text.encode("latin-1"))
+    with pytest.raises(RakelightError, match=message):
+        additions_of([], table, category="knob_cap", calibration=lit[1])
+
+
+# ----------------------------------------------------------------------------------------------------------------- rebuild
+def test_rebuilt_samples_keep_key_label_and_mask_and_count_revisions(scenes: Any, lit: Any, tmp_path: Path) -> None:
+    dataset = new_set(tmp_path)
+    mask = np.zeros((180, 240), np.uint8)
+    mask[20:40, 30:50] = 255
+    images.write_png(tmp_path / "mask.png", mask)
+    first = Addition(lit[0][0], "knob_cap", "scratch", lit[1], mask=tmp_path / "mask.png")
+    list(add(dataset, [first, *additions(lit)[1:]], crew=HERE))
+    assert [r.reason for r in rebuild(dataset, crew=HERE)] == ["", "", ""]
+    with dataset.writer() as writer:
+        moved = writer.relabel(layout.SampleKey("knob_cap", "scratch", 1), "dent", by="me")
+    done = {str(r.key): r for r in rebuild(dataset, Wish(derivation=Derivation(ps="relief")), crew=HERE)}
+    assert {r.reason for r in done.values()} == {"other settings"} and {r.revision for r in done.values()} == {2}
+    sample = OpenSample(dataset.root, moved)
+    assert np.array_equal(sample.mask(), mask)
+    assert sample.manifest.labels[0].label == "scratch" and sample.manifest.source.settings["ps"] == "relief"
+    assert [r.reason for r in rebuild(dataset, Wish(derivation=Derivation(ps="relief")), crew=HERE)] == ["", "", ""]
+    stronger = _other_calibration(scenes, tmp_path)
+    changed = list(rebuild(dataset, Wish(calibration=stronger), keys=[moved], crew=HERE))
+    assert [(r.reason, r.revision) for r in changed] == [("other calibration", 3)]
+    assert [dataset.verify_sample(info) for info in dataset.samples()] == [[], [], []]
+    assert list((dataset.root / ".staging").iterdir()) == []
+
+
+def _other_calibration(scenes: Any, tmp_path: Path) -> Path:
+    from dataclasses import replace
+
+    known: RigCalibration = scenes.calibration()
+    lights = tuple(replace(light, strength=light.strength * 1.1) for light in known.lights)
+    return replace(known, calibration_id="lab2", lights=lights, flat_field=None, dark=None).save(tmp_path / "lab2")
+
+
+def test_recordings_that_moved_are_found_by_their_hash(lit: Any, tmp_path: Path) -> None:
+    dataset = new_set(tmp_path)
+    list(add(dataset, additions(lit), crew=HERE))
+    (tmp_path / "archive").mkdir()
+    for folder in lit[0]:
+        shutil.move(folder, tmp_path / "archive" / f"moved-{folder.name}")
+    lost = list(rebuild(dataset, Wish(force=True), crew=HERE))
+    assert {r.error["code"] for r in lost if r.error} == {"dataset.recording_missing"} and len(lost) == 3
+    found = list(rebuild(dataset, Wish(force=True), recordings=[tmp_path / "archive"], crew=HERE))
+    assert [r.revision for r in found] == [2, 2, 2]
+    assert [r.reason for r in found] == ["forced"] * 3

@@ -20,7 +20,7 @@ RAI_CONFORMS_TO = "http://mlcommons.org/croissant/RAI/1.0"
 DOCUMENT = "croissant.json"
 TABLE = "samples.csv"
 TABLE_COLUMNS = (
-    "sample", "category", "label", "defective", "part", "timestamp", "specimen", "batch",
+    "sample", "category", "label", "defective", "part", "timestamp", "specimen", "batch", "simulated",
     "picture", "mask", "pseudo3d", "points",
 )  # fmt: skip
 _PARTS = {"train": "cr:TrainingSplit", "validation": "cr:ValidationSplit", "test": "cr:TestSplit"}

@@ -202,9 +202,16 @@ def _can_finish(root: Path, change: Change) -> bool:
         taken = _real(root, done, target)
         if real is not None and not (taken is not None and taken.is_dir()):
             done.append((source, target))
-    steps = change.steps
-    ends = [target for n, (_, target) in enumerate(steps) if target not in {source for source, _ in steps[n + 1 :]}]
-    return all(_real(root, done, target) is not None for target in ends)
+    ends = [_followed(target, change.steps[n + 1 :]) for n, (_, target) in enumerate(change.steps)]
+    return all(_real(root, done, end) is not None for end in ends)
+
+
+def _followed(path: str, steps: Iterable[Step]) -> str:
+    """Where ``steps`` carry what lies at ``path``, perhaps with a folder above it."""
+    for source, target in steps:
+        if path == source or path.startswith(f"{source}/"):
+            path = target + path[len(source) :]
+    return path
 
 
 def _real(root: Path, done: Iterable[Step], path: str) -> Path | None:
@@ -229,9 +236,11 @@ def _take_back(root: Path, change: Change) -> None:
 
 def _backwards(root: Path, change: Change) -> list[Step]:
     """The renames that bring the old files home; new ones stay in their staging folder."""
-    old = [step for step in change.steps if not step[0].startswith(f"{change.staging}/")]
     done: list[Step] = []
-    for source, target in reversed(old):
+    for number, (source, target) in reversed(list(enumerate(change.steps))):
+        origin = _followed(source, [(t, s) for s, t in reversed(change.steps[:number])])
+        if origin.startswith(f"{change.staging}/"):
+            continue
         if _real(root, done, target) is not None and _real(root, done, source) is None:
             done.append((target, source))
     return done

@@ -18,7 +18,8 @@ from pydantic import AfterValidator, Field, model_validator
 from rakelight.config import Model
 
 CORNER_PX = 0.5  # what programs that count from the corner of the first pixel (LabelMe, CVAT, COCO) have more
-MAX_POINTS = 200_000  # of one shape
+MAX_POINTS = 200_000  # of one ring
+MAX_LINE_POINTS = 10_000
 _MAX_COORDINATE = 1e5
 _MAX_SIDE = 65_536
 _MAX_PIXELS = 1 << 28
@@ -69,7 +70,7 @@ class Line(Model):
     """A broken line of some width with round joints and ends, for scratches and hairs."""
 
     kind: Literal["line"] = "line"
-    points: Annotated[tuple[Point, ...], Field(min_length=2, max_length=MAX_POINTS)]
+    points: Annotated[tuple[Point, ...], Field(min_length=2, max_length=MAX_LINE_POINTS)]
     width_px: Length
 
 

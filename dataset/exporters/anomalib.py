@@ -56,7 +56,7 @@ def export(
     dataset: Dataset, folder: str | Path, *, options: ExportOptions, progress: Progress = no_progress
 ) -> ExportReport:
     """Write the trees and tables; raises as :func:`rakelight.dataset.exporters.job.run`."""
-    needs = Needs(mask=True, views=("RGBL05", options.picture))
+    needs = Needs(coordinates=True, mask=True, views=("RGBL05", options.picture))
     return run(
         dataset, folder, FORMAT, options=options, progress=progress, needs=needs, write=_write, estimate=_ESTIMATE
     )

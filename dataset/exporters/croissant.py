@@ -113,6 +113,7 @@ def _row(item: Item) -> dict[str, str]:
         "timestamp": f"t{manifest.timestamp}",  # a number of 14 digits would lose its zeros
         "specimen": manifest.specimen,
         "batch": manifest.batch,
+        "simulated": str(manifest.simulated),
         **{column: "" if r is None else r.path.rsplit("/", 1)[1] for column, r in records.items()},
     }
 

@@ -63,7 +63,7 @@ def export(
 ) -> ExportReport:
     """Write parts, metadata and card; raises as :func:`rakelight.dataset.exporters.job.run`, and
     :class:`DatasetError` (``export.too_many_files``)."""
-    needs = Needs(mask=True, views=("RGBL05", options.picture))
+    needs = Needs(coordinates=True, mask=True, views=("RGBL05", options.picture))
     return run(
         dataset, folder, FORMAT, options=options, progress=progress, needs=needs, write=_write, estimate=_ESTIMATE
     )
@@ -134,6 +134,7 @@ def _row(item: Item, placed: Placed) -> dict[str, Any]:
         "sample": str(item.key),
         "specimen": manifest.specimen,
         "batch": manifest.batch,
+        "simulated": manifest.simulated,
     }
 
 
@@ -176,7 +177,7 @@ def card(job: Job, files: int) -> str:
         "",
         info.description or "Industrial parts under directional light, with pseudo-3D pictures and XYZ maps.",
         "",
-        f"{count} samples in {files} files; split: {job.plan.split}.",
+        f"{count} samples in {files} files; split: {job.plan.split}.{_simulated(job)}",
         "",
         "| category | part | label | samples |",
         "|---|---|---|---|",
@@ -192,6 +193,11 @@ def card(job: Job, files: int) -> str:
         "",
     ]
     return "\n".join([*head, "", *text])
+
+
+def _simulated(job: Job) -> str:
+    count = sum(i.sample.manifest.simulated for i in job.plan.items)
+    return f" {count} of them are simulated." if count else ""
 
 
 def _slug(text: str) -> str:

@@ -139,6 +139,7 @@ class Provenance(Model):
     created_utc: str
     software: Software = Software()
     dataset: SourceInfo
+    simulated_samples: int
     split: str
     split_sha256: str
     options: PlainData
@@ -267,6 +268,7 @@ def _provenance(job: Job, format: str) -> Provenance:
             created_utc=info.created_utc,
             content_sha256=sha256_bytes(canonical_json(hashes).encode()),
         ),
+        simulated_samples=sum(i.sample.manifest.simulated for i in job.plan.items),
         split=job.plan.split,
         split_sha256=job.plan.split_sha256,
         options={k: list(v) if isinstance(v, tuple) else v for k, v in asdict(job.options).items() if k != "overwrite"},

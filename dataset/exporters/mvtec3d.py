@@ -60,7 +60,7 @@ def export(
         job.warnings += loader_path_warning(Path(folder).absolute())
         return _write(job)
 
-    needs = Needs(xyz=True, mask=True, views=("RGBL05", options.picture), good_validation=True)
+    needs = Needs(xyz=True, coordinates=True, mask=True, views=("RGBL05", options.picture), good_validation=True)
     return run(
         dataset, folder, FORMAT, options=options, progress=progress, needs=needs, write=write, estimate=_ESTIMATE
     )

@@ -23,6 +23,7 @@ Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 _PART: dict[str, Part] = {part: part for part in PARTS}
 BY_LABEL = "by label"
+NO_COORDINATES = ("placeholder", "pixel_index")  # what x and y of an XYZ map may hold instead
 GOOD = "good"
 _NAMED = 3  # samples named in one warning
 
@@ -57,6 +58,8 @@ class Needs:
         Pictures that must be there (``"RGBL05"``, ``"PS"``).
     parts : tuple of str
         Parts that the format knows.
+    coordinates : bool
+        It hands out XYZ maps whose x and y should be coordinates.
     good_validation : bool
         Its validation part holds good samples only.
     train_good : bool
@@ -67,6 +70,7 @@ class Needs:
     mask: bool = False
     views: tuple[str, ...] = ("RGBL05",)
     parts: tuple[Part, ...] = PARTS
+    coordinates: bool = False
     good_validation: bool = False
     train_good: bool = True
 
@@ -242,8 +246,8 @@ def _usefulness(plan: Plan, needs: Needs, *, by_label: bool) -> Iterator[str]:
             yield f"{category}: no good sample in test, so AUROC cannot be computed; {cure}"
         elif len(test) == 1:
             yield f"{category}: no defective sample in test, so AUROC cannot be computed"
-    placeholders = [str(i.key) for i in plan.items if i.sample.manifest.xyz_xy in ("placeholder", "pixel_index")]
-    if needs.xyz and placeholders:
+    placeholders = [str(i.key) for i in plan.items if i.sample.manifest.xyz_xy in NO_COORDINATES]
+    if needs.coordinates and placeholders:
         yield (
             f"x and y of {len(placeholders)} XYZ map(s) are no coordinates but placeholders or pixel numbers: "
             f"{_some(placeholders)}"

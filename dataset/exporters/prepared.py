@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rakelight.dataset import layout
 from rakelight.dataset.exporters import background, pictures
 from rakelight.dataset.exporters.job import ExportOptions, Job, Placed, plain_bytes
-from rakelight.dataset.exporters.plan import Item, Plan
+from rakelight.dataset.exporters.plan import NO_COORDINATES, Item, Plan
 from rakelight.dataset.opened import OpenSample
 from rakelight.errors import DatasetError
 from rakelight.files import read_json
@@ -101,9 +101,9 @@ def _foreground(
         found = pictures.resize_nearest(part, size)
         facts["background"] = {"method": PART_MASK}
     else:
-        if points is None:
+        if points is None or sample.manifest.xyz_xy in NO_COORDINATES:
             raise DatasetError(
-                f"{sample.key} has neither a part mask nor an XYZ map, so its background cannot be told",
+                f"{sample.key} has neither a part mask nor an XYZ map with true x and y: its background cannot be told",
                 hint="export without --no-background",
                 code="export.no_table",
             )

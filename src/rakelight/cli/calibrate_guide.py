@@ -130,10 +130,10 @@ def _place(walk: GuidedWalk, command: str) -> None:
         name, seed = words[0], int(words[1]) if len(words) > 1 else 0
         if not walk.place(name, seed, blur_px=float(words[2]) if len(words) > 2 else None):
             _say("this is a real rig: lay it there by hand")
-    except (IndexError, ValueError):
-        _say("write: place NAME [SEED] [BLUR_PX], for example place charuco 3")
     except RakelightError as error:
         _say(error.message)
+    except (IndexError, ValueError):
+        _say("write: place NAME [SEED] [BLUR_PX], for example place charuco 3")
 
 
 def _say(text: str) -> None:

@@ -130,6 +130,7 @@ def rig(
             click.echo(f"left; run the same command again to go on with {folder}", err=True)
             return
         opened = walked
+        click.echo(f"the recordings are kept in {folder}", err=True)
     _calibrate(opened, board, plate_mm, output, overwrite, as_json)
 
 

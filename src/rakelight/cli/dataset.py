@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from rakelight.cli.console import SuggestingGroup, emit_json, json_option, progress, table, warn
+from rakelight.cli.console import SuggestingGroup, emit_json, json_option, table, warn
+from rakelight.cli.dataset_add import add, rebuild
+from rakelight.cli.dataset_check import check
+from rakelight.cli.dataset_cost import cost, pack
+from rakelight.cli.dataset_export import export, verify_export
+from rakelight.cli.dataset_split import split
+from rakelight.cli.dataset_verify import migrate, relabel, remove, repair, verify
 
 DAMAGED = 7
 
@@ -25,101 +31,45 @@ def dataset() -> None:
 @click.option("--name", help="Name of the data set; default: the folder's name.")
 @click.option("--description", default="", help="One sentence about it.")
 @click.option("--license", "license_", default="", help="Licence under which you will pass it on.")
+@click.option("--zero-timestamps", is_flag=True, help="File names without the time of the capture, as released.")
+@click.option(
+    "--xyz-xy",
+    type=click.Choice(["true", "placeholder", "pixel_index"]),
+    default="true",
+    show_default=True,
+    help="X and Y of XYZ maps: coordinates; the constant pixel spacing, as released; or column and row.",
+)
+@click.option(
+    "--keep-raw",
+    type=click.Choice(["none", "stack", "all"]),
+    help="Raw frames kept in samples: none, those under the lights, or all; default: as each recipe says.",
+)
 @json_option
-def init(folder: Path, name: str | None, description: str, license_: str, as_json: bool) -> None:
-    """Create an empty data set in a new or empty FOLDER."""
+def init(
+    folder: Path,
+    name: str | None,
+    description: str,
+    license_: str,
+    zero_timestamps: bool,
+    xyz_xy: str,
+    keep_raw: str | None,
+    as_json: bool,
+) -> None:
+    """Create an empty data set in a new or empty FOLDER.
+
+    What is chosen here holds for every sample, since a choice that differs between samples could give labels away.
+    """
+    from rakelight.dataset.options import DatasetOptions
     from rakelight.dataset.writer import Dataset
 
-    made = Dataset.init(folder, name or folder.absolute().name, description, license_)
+    options = DatasetOptions(zero_timestamps=zero_timestamps, xyz_xy=xyz_xy, keep_raw=keep_raw)  # type: ignore[arg-type]
+    made = Dataset.init(folder, name or folder.absolute().name, description, license_, options)
     if as_json:
-        emit_json({"dataset": str(folder), "name": made.info.name})
+        emit_json({"dataset": str(folder), "name": made.info.name, "options": options.model_dump()})
     else:
         click.echo(
             f"{folder}: data set {made.info.name!r} is ready; add parts with `rakelight dataset add {folder} RECORDING`"
         )
-
-
-@dataset.command("add")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.argument("recordings", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--category", required=True, help="Product, lower case: letters, digits, underscore (for example knob_cap)."
-)
-@click.option("--label", required=True, help="OK, or the name of the defect (for example scratch).")
-@click.option("--calibration", "-c", required=True, type=click.Path(path_type=Path), help="Calibration folder.")
-@click.option(
-    "--mask", type=click.Path(path_type=Path), help="Defect mask, 8-bit PNG of 0 and 255, on the pixels of RGBL05."
-)
-@click.option(
-    "--ps",
-    type=click.Choice(["normals", "relief", "curvature"]),
-    default="normals",
-    show_default=True,
-    help="What the pseudo-3D picture shows.",
-)
-@json_option
-@click.pass_obj
-def add(
-    done: dict[str, Any],
-    folder: Path,
-    recordings: tuple[Path, ...],
-    category: str,
-    label: str,
-    calibration: Path,
-    mask: Path | None,
-    ps: str,
-    as_json: bool,
-) -> None:
-    """Reconstruct RECORDINGS and commit each as one sample.
-
-    What was committed stays, and is told, whatever happens to a later recording. The raw frames are copied along.
-    """
-    from rakelight.calibration.rig_calibration import RigCalibration
-    from rakelight.dataset.layout import check_category, check_label
-    from rakelight.dataset.recording import Recording
-    from rakelight.dataset.writer import Dataset
-    from rakelight.pipeline.reconstruct import reconstruct
-    from rakelight.pipeline.sample import keep_calibration, make_sample
-
-    check_category(category)
-    check_label(label)
-    if mask is not None and len(recordings) > 1:
-        raise click.UsageError("--mask belongs to one recording; add them one at a time")
-    opened = Dataset.open(folder)
-    rig = RigCalibration.load(calibration)
-    added: list[dict[str, Any]] = []
-    warnings: list[str] = []
-    done |= {"added": added, "warnings": warnings}
-    with opened.writer() as writer:
-        if not as_json:
-            warn(
-                f"leftovers of an interrupted run ({q.reason}) were moved to {folder / q.folder}"
-                for q in writer.quarantined
-            )
-        keep_calibration(opened, rig)
-        with progress("adding", quiet=as_json) as step:
-            for recording in recordings:
-                source = Recording.open(recording)
-                result = reconstruct(source, rig, progress=step)
-                step("pictures")
-                content = make_sample(source, result, category=category, label=label, ps=ps, mask=mask)  # type: ignore[arg-type]
-                step("committing")
-                sample = writer.commit(content)
-                warnings += [w for w in result.report["warnings"] if w not in warnings]
-                added.append(
-                    {
-                        "sample": str(sample.key),
-                        "recording": str(recording),
-                        "bytes": sample.bytes,
-                        "folder": str(sample.folder),
-                    }
-                )
-                if not as_json:
-                    click.echo(f"{sample.key}: {recording} ({sample.bytes / 1e6:.1f} MB) in {sample.folder}")
-    if as_json:
-        emit_json(done)
-    else:
-        warn(warnings)
 
 
 @dataset.command("show")
@@ -186,3 +136,20 @@ def show(ctx: click.Context, folder: Path, category: str | None, verify: bool, a
 def _moment(t: str) -> str:
     """YYYYMMDDhhmmss for people; 14 zeros say that the time of the capture is not known."""
     return f"{t[:4]}-{t[4:6]}-{t[6:8]} {t[8:10]}:{t[10:12]}:{t[12:]}" if t.strip("0") else "unknown"
+
+
+dataset.add_command(add)
+dataset.add_command(rebuild)
+dataset.add_command(check)
+dataset.add_command(cost)
+dataset.add_command(pack)
+
+
+dataset.add_command(export)
+dataset.add_command(verify_export)
+dataset.add_command(migrate)
+dataset.add_command(relabel)
+dataset.add_command(remove)
+dataset.add_command(repair)
+dataset.add_command(split)
+dataset.add_command(verify)

@@ -130,9 +130,14 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
+def json_bytes(value: Any) -> bytes:
+    """``value`` as the indented JSON that :func:`write_json` writes (NaN and infinity are refused)."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+
+
 def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` to ``path`` atomically as indented JSON (NaN and infinity are refused)."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write ``value`` to ``path`` atomically as :func:`json_bytes`."""
+    write_bytes(path, json_bytes(value))
 
 
 def append_bytes(path: str | Path, data: bytes) -> None:

@@ -77,8 +77,10 @@ class Eye:
         self.all_us = self.zone_us = self.pattern_us = _FIRST_US
 
     def lit(self, shots: SingleShots, outline: Callable[[Picture], FloatArray | None] = lambda _: None) -> Picture:
-        """A picture under all zones (without lights: the mean of the projectors' whites, or the room), exposed so that its bright parts reach
-        70 % of full scale. ``outline`` says where to look, in px of the frame."""
+        """A picture under all zones, exposed so that its bright parts reach 70 % of full scale.
+
+        Without lights it is the mean of the projectors' whites, or the room. ``outline`` says where to look, px of the frame.
+        """
         picture = self._picture(self._all(shots, self.all_us))
         for _ in range(_PICTURES):
             light = picture.light(outline(picture))

@@ -70,7 +70,9 @@ def build(root: Path, recordings: Path, parts: int, patterns: bool, products: Se
             )
             day, slot = divmod(place, -(-len(rows) // 3))
             moment = START + datetime.timedelta(days=day, seconds=71 * slot)
-            writer.commit(replace(content, timestamp=f"{moment:%Y%m%d%H%M%S}", batch=f"{moment:%Y-%m-%d}"))
+            source = content.source.model_copy(update={"calibration": calibration.content_sha256[:16]})
+            moved = replace(content, timestamp=f"{moment:%Y%m%d%H%M%S}", batch=f"{moment:%Y-%m-%d}", source=source)
+            writer.commit(moved)
     return dataset
 
 
@@ -111,7 +113,8 @@ def _replace(path: Path, data: bytes) -> None:
 def recompressed(root: Path) -> None:
     for sample in bad(root):
         picture = cv2.imdecode(np.frombuffer(sample.read("RGBL05") or b"", np.uint8), cv2.IMREAD_COLOR)
-        put(sample, "RGBL05", cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 93])[1].tobytes())
+        options = [cv2.IMWRITE_JPEG_QUALITY, 94, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+        put(sample, "RGBL05", cv2.imencode(".jpg", picture, options)[1].tobytes())
 
 
 def placeholders(root: Path) -> None:
@@ -139,7 +142,7 @@ def longer_exposure(root: Path) -> None:
     for sample in bad(root):
         capture = json.loads(sample.read(layout.CAPTURE_FILE) or b"{}")
         capture["exposure_us"] = {name: 1.05 * value for name, value in capture["exposure_us"].items()}
-        put(sample, layout.CAPTURE_FILE, json.dumps(capture).encode())
+        put(sample, layout.CAPTURE_FILE, (json.dumps(capture, indent=2) + "\n").encode())
 
 
 def exif(root: Path) -> None:

@@ -49,7 +49,8 @@ _CONTEXT: dict[str, Any] = {
         for name in (
             "citeAs", "column", "containedIn", "equivalentProperty", "extract", "field", "fileProperty", "fileObject",
             "fileSet", "format", "includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path",
-            "recordSet", "references", "regex", "repeated", "replace", "samplingRate", "separator", "source", "subField", "transform",
+            "recordSet", "references", "regex", "repeated", "replace", "samplingRate",
+            "separator", "source", "subField", "transform",
         )
     },
     "conformsTo": "dct:conformsTo",

@@ -7,7 +7,6 @@ replace the folder) and ``rakelight_map.json`` (which files each sample became),
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +33,7 @@ VIEWS = ("L01", "L02", "L03", "L04", "L05", "PS")
 Progress = Callable[..., None]
 """``progress("what")`` or ``progress(done, total)``."""
 R = TypeVar("R")
+_THREADS = 2  # a sample of 20 MP takes about 1 GB while it is prepared
 _OWN_BYTES = 1500  # what map and provenance take for a sample
 
 
@@ -43,7 +43,7 @@ def no_progress(*_: object) -> None:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How to export; what a format has no use for it refuses.
+    """How to export. Formats that hold the data set's own files refuse what would change pixels.
 
     Attributes
     ----------
@@ -105,9 +105,11 @@ class ExportOptions:
 
 
 class Placed(Model):
-    """One exported sample: its key, where it went, the files it became (by role, relative to the export) and facts."""
+    """One exported sample: its key and specimen, where it went, the files it became (by role, relative to the export) and
+    facts."""
 
     sample: str
+    specimen: str = ""
     category: str
     part: Part
     label: str
@@ -170,6 +172,7 @@ def placed_as(item: Item, files: dict[str, str], facts: dict[str, Any] | None = 
     """The map's entry of an item."""
     return Placed(
         sample=str(item.key),
+        specimen=item.sample.manifest.specimen,
         category=item.key.category,
         part=item.part,
         label=item.label,
@@ -195,7 +198,7 @@ class Job:
         """``work`` on every item in a few threads (codecs and the disk free the interpreter); results in order."""
         chosen = list(self.plan.items if items is None else items)
         results: list[R] = []
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(_THREADS) as pool:
             futures = [pool.submit(work, item) for item in chosen]
             try:
                 for future in futures:

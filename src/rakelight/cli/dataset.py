@@ -12,6 +12,7 @@ from rakelight.cli.dataset_add import add, rebuild
 from rakelight.cli.dataset_check import check
 from rakelight.cli.dataset_cost import cost, pack
 from rakelight.cli.dataset_export import export, verify_export
+from rakelight.cli.dataset_label import label
 from rakelight.cli.dataset_split import split
 from rakelight.cli.dataset_verify import migrate, relabel, remove, repair, verify
 
@@ -147,6 +148,7 @@ dataset.add_command(pack)
 
 dataset.add_command(export)
 dataset.add_command(verify_export)
+dataset.add_command(label)
 dataset.add_command(migrate)
 dataset.add_command(relabel)
 dataset.add_command(remove)

@@ -158,7 +158,7 @@ def test_a_killed_program_leaves_it_dark(tmp_path: Path, number: int) -> None:
             "import json, sys, time\n"
             "from rakelight.acquisition.rig import Rig, RigSettings\n"
             "import rakelight.acquisition.rig as r\n"
-            "r._read = lambda path: RigSettings.model_validate(json.loads(path.read_text()))\n"
+            "r.read_rig = lambda path: RigSettings.model_validate(json.loads(path.read_text()))\n"
             "rig = Rig.open(sys.argv[1])\n"
             "rig.lights.light((1, 2))\n"
             "print('lit', flush=True)\n"

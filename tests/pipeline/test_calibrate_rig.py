@@ -50,6 +50,8 @@ def test_the_rig_is_found_from_targets_alone(targets: Path, tmp_path: Path) -> N
     assert told["verdict"] in ("PASS", "WARN") and "FAIL" not in {c["verdict"] for c in told["criteria"]}
     assert "<html" in (out / "report.html").read_text(encoding="utf-8") and RigCalibration.verify(out) == []
     found, truth = RigCalibration.load(out), RigCalibration.load(targets / "pose0" / "truth" / "calibration")
+    assert found.provenance["rig"]["rig_id"] == "reference-simulated-rig"
+    assert found.provenance["rig"]["window"]["width"] == WIDTH and found.provenance["rig"]["temperature_c"] == {}
     for mine, true in zip(found.lights, truth.lights, strict=True):
         assert np.degrees(np.arccos(min(1.0, float(mine.direction @ true.direction)))) < 0.5
     assert found.camera is not None and truth.camera is not None

@@ -12,7 +12,9 @@ from rakelight.cli.dataset_add import add, rebuild
 from rakelight.cli.dataset_check import check
 from rakelight.cli.dataset_cost import cost, pack
 from rakelight.cli.dataset_export import export, verify_export
+from rakelight.cli.dataset_import import import_, inspect
 from rakelight.cli.dataset_label import label
+from rakelight.cli.dataset_look import browse, card, stats
 from rakelight.cli.dataset_split import split
 from rakelight.cli.dataset_verify import migrate, relabel, remove, repair, verify
 
@@ -141,6 +143,8 @@ def _moment(t: str) -> str:
 
 dataset.add_command(add)
 dataset.add_command(rebuild)
+dataset.add_command(browse)
+dataset.add_command(card)
 dataset.add_command(check)
 dataset.add_command(cost)
 dataset.add_command(pack)
@@ -148,10 +152,13 @@ dataset.add_command(pack)
 
 dataset.add_command(export)
 dataset.add_command(verify_export)
+dataset.add_command(import_)
+dataset.add_command(inspect)
 dataset.add_command(label)
 dataset.add_command(migrate)
 dataset.add_command(relabel)
 dataset.add_command(remove)
 dataset.add_command(repair)
 dataset.add_command(split)
+dataset.add_command(stats)
 dataset.add_command(verify)

@@ -113,7 +113,7 @@ def annotation_of(state: State, size: tuple[int, int], before: Annotation | None
     """A new annotation, with everything that ``before`` holds as its history."""
     history = () if before is None else (*before.history, before.state())
     facts = {name: getattr(state, name) for name in State.model_fields}
-    return Annotation.model_construct(schema_=1, height=size[0], width=size[1], history=history, **facts)
+    return Annotation.model_construct(height=size[0], width=size[1], history=history, **facts)
 
 
 def reviewed(annotation: Annotation, review: Review) -> Annotation:

@@ -25,6 +25,7 @@ OFFICIAL_SPLIT = "meta/splits/official.json"
 PARTS = ("train", "validation", "test")
 
 Entry = dict[str, str | None]
+_QUOTED = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class _Parts(Model):
@@ -98,7 +99,21 @@ def _texts(root: Path, cache: ManifestCache, categories: Iterable[str]) -> dict[
         part = chosen.get(key) if chosen is not None else "train" if key.is_ok else "test"
         if part is not None:
             documents[key.category][part].append(_entry(key, cache.names[key]))
-    return {c: json.dumps(d, indent=2, ensure_ascii=False) + "\n" for c, d in documents.items()}
+    return {c: _text(document) for c, document in documents.items()}
+
+
+def _text(document: dict[str, Any]) -> str:
+    """As ``json.dumps(document, indent=2)``, which is ten times slower: Python's C encoder does not indent."""
+    parts = [f'  "meta": {_block(document["meta"], "  ")}']
+    for part in PARTS:
+        entries = ",\n".join(f"    {_block(entry, '    ')}" for entry in document[part])
+        parts.append(f'  "{part}": [\n{entries}\n  ]' if entries else f'  "{part}": []')
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _block(entry: Mapping[str, str | None], indent: str) -> str:
+    lines = (f'{indent}  "{k}": {"null" if v is None else _QUOTED(v)}' for k, v in entry.items())
+    return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
 
 
 def _entry(key: SampleKey, names: Mapping[str, str]) -> Entry:

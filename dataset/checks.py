@@ -21,7 +21,7 @@ from rakelight.dataset.check_sets import Finding, Seen
 from rakelight.dataset.leak_test import FactSet, LeakReport, leak_test
 from rakelight.dataset.opened import OpenSample, open_samples
 from rakelight.dataset.sample_facts import record_facts
-from rakelight.dataset.sample_scan import SampleScan, scan_sample
+from rakelight.dataset.sample_scan import Fact, SampleScan, scan_sample
 from rakelight.dataset.scan_cache import ScanCache
 from rakelight.dataset.writer import Dataset
 from rakelight.errors import InputError, RakelightError, StorageError
@@ -57,6 +57,7 @@ class _Pass:
     findings: list[Finding] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     facts: list[FactSet] = field(default_factory=list)
+    known: dict[Fact, Fact] = field(default_factory=dict)  # most facts of a sample are those of the others
 
 
 def check_dataset(
@@ -151,7 +152,8 @@ def _gather(gathered: _Pass, sample: OpenSample, scan: SampleScan | None) -> Non
     gathered.seen.append(Seen.of(sample, facts, scan))
     if scan is not None:
         gathered.findings += [Finding(p.check, p.severity, key, p.what, p.hint) for p in scan.problems]
-        gathered.facts.append(FactSet.of(sample.key, (*facts, *scan.facts)))
+        shared = (gathered.known.setdefault(fact, fact) for fact in (*facts, *scan.facts))
+        gathered.facts.append(FactSet.of(sample.key, shared))
 
 
 def _leak_findings(report: LeakReport) -> list[Finding]:

@@ -79,4 +79,6 @@ def unpack_counts(text: str, what: str) -> list[int]:
 
 
 def _bad(what: str, problem: str) -> DatasetError:
-    return DatasetError(f"{what}: {problem}", hint="export it again from the program that drew it", code="annotation.rle")
+    return DatasetError(
+        f"{what}: {problem}", hint="export it again from the program that drew it", code="annotation.rle"
+    )

@@ -49,7 +49,7 @@ class DefectTable(Model):
                 raise ValueError(e.message) from e
         codes, indices = [d.code for d in self.defects.values()], [d.index for d in self.defects.values()]
         for what, values in (("code", codes), ("index", indices)):
-            twice = next((v for n, v in enumerate(values) if v in values[:n]), None)  # type: ignore[attr-defined]
+            twice = next((v for n, v in enumerate(values) if v in values[:n]), None)
             if twice is not None:
                 raise ValueError(f"the {what} {twice} stands twice")
         if taken := RESERVED_CODES & set(codes):

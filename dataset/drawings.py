@@ -71,7 +71,9 @@ def defect_name(label: str, options: ReadOptions) -> str:
     return re.sub(r"[\s_-]+", "_", label.strip().lower())
 
 
-def make_region(label: str, shape: Mapping[str, Any], facts: Mapping[str, Any], options: ReadOptions, what: str) -> Region:
+def make_region(
+    label: str, shape: Mapping[str, Any], facts: Mapping[str, Any], options: ReadOptions, what: str
+) -> Region:
     """A region of plain data; raises :class:`DatasetError` (``config.invalid``) that names ``what`` if it does not fit."""
     name = defect_name(label, options)
     data = {"defect": name, "shape": dict(shape), **facts}
@@ -94,11 +96,15 @@ def our_facts(region: Region) -> dict[str, Any]:
     return facts
 
 
-def taken_facts(value: Any) -> dict[str, Any]:
+def our_table(holder: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What stands under the key :data:`OURS`; empty if that is no table."""
+    found = holder.get(OURS)
+    return found if isinstance(found, Mapping) else {}
+
+
+def taken_facts(table: Mapping[str, Any]) -> dict[str, Any]:
     """The facts of :func:`our_facts` as they came back; what is none of them is left out."""
-    if not isinstance(value, Mapping):
-        return {}
-    return {name: value[name] for name in _FACTS if name in value}
+    return {name: table[name] for name in _FACTS if name in table}
 
 
 def bad_file(path: Any, what: str, hint: str = "") -> DatasetError:

@@ -31,7 +31,17 @@ from numpy.typing import NDArray
 from rakelight.dataset import images
 from rakelight.dataset.annotations import Annotation, Region
 from rakelight.dataset.contours import outlines
-from rakelight.dataset.drawings import OURS, Drawing, ReadOptions, bad_file, label_of, make_region, our_facts, taken_facts
+from rakelight.dataset.drawings import (
+    OURS,
+    Drawing,
+    ReadOptions,
+    bad_file,
+    label_of,
+    make_region,
+    our_facts,
+    our_table,
+    taken_facts,
+)
 from rakelight.dataset.layout import SampleKey
 from rakelight.dataset.shapes import (
     CORNER_PX,
@@ -60,7 +70,7 @@ def read_labelme(path: Path, options: ReadOptions) -> Drawing:
     data = read_json(path, error=DatasetError, max_bytes=_MAX_BYTES)
     if not isinstance(data, dict) or not isinstance(data.get("shapes"), list):
         raise bad_file(path, "it has no list of shapes, so it is no LabelMe file")
-    ours = data.get(OURS) if isinstance(data.get(OURS), dict) else {}
+    ours = our_table(data)
     size = _size(path, data)
     regions = [_region(s, options, size, f"{path}, shape {n}") for n, s in enumerate(data["shapes"], 1)]
     names = [data.get("imagePath"), path.name, ours.get("sample")]
@@ -90,7 +100,7 @@ def _size(path: Path, data: Mapping[str, Any]) -> tuple[int, int] | None:
 def _region(shape: Any, options: ReadOptions, size: tuple[int, int] | None, what: str) -> Region:
     if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
         raise bad_file(what, "it has no label")
-    ours = shape.get(OURS) if isinstance(shape.get(OURS), dict) else {}
+    ours = our_table(shape)
     facts = taken_facts(ours) | {"note": shape.get("description") or "", "group": shape.get("group_id")}
     extra = {k: v for k, v in shape.items() if k not in _SHAPE_KEYS}
     if shape.get("flags"):
@@ -150,7 +160,9 @@ def _mask(shape: Mapping[str, Any], what: str) -> dict[str, Any]:
     spans = np.abs(points[1] - points[0]) + 1
     if np.abs(spans - pixels.shape[::-1]).max() > 1 or left < 0 or top < 0:
         height, width = pixels.shape
-        raise bad_file(what, f"its mask has {width} × {height} px, its box {spans[0]:g} × {spans[1]:g} from {left}, {top}")
+        raise bad_file(
+            what, f"its mask has {width} × {height} px, its box {spans[0]:g} × {spans[1]:g} from {left}, {top}"
+        )
     found = mask_shape(pixels > 0, left, top)
     if found is None:
         raise DatasetError(f"{what}: its mask is empty", hint="delete the shape", code="annotation.empty")
@@ -202,7 +214,9 @@ def _shapes(region: Region, masks: str) -> list[dict[str, Any]]:
 
 
 def _forms(region: Region, masks: str) -> list[dict[str, Any]]:
-    def form(kind: str, points: NDArray[np.float64], png: str | None = None, by_px: float = CORNER_PX) -> dict[str, Any]:
+    def form(
+        kind: str, points: NDArray[np.float64], png: str | None = None, by_px: float = CORNER_PX
+    ) -> dict[str, Any]:
         return {"shape_type": kind, "points": [list(p) for p in shifted(points, by_px)], "mask": png}
 
     match region.shape:

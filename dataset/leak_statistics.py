@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_DRAWS = (2_000, 20_000, 400_000)  # more are drawn while hardly any reaches what was seen
+_DRAWS = (200, 2_000, 20_000, 400_000)  # more are drawn while hardly any reaches what was seen
+_BLOCK = 2_000_000  # counts held at a time
 _ENOUGH = 20  # draws that reach it: the p-value is then known to a quarter, and far from mattering
 
 
@@ -112,8 +113,9 @@ def _table_p(tables: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], seed
     for draws in _DRAWS:
         reached = np.zeros(draws)
         for total, bad in tables:
-            for start in range(0, draws, 20_000):  # a table of thousands of values stays small in memory
-                some = min(20_000, draws - start)
+            block = max(1, _BLOCK // len(total))
+            for start in range(0, draws, block):
+                some = min(block, draws - start)
                 drawn = rng.multivariate_hypergeometric(total, int(bad.sum()), size=some, method="marginals")
                 reached[start : start + some] += _g(drawn, total)
         hits = int((reached >= seen * (1 - 1e-9) - 1e-9).sum())

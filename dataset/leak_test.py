@@ -2,10 +2,11 @@
 
 A detector that sees such a fact learns it instead of the defect. It happened: in Real-IAD D³ the X and Y channels of the XYZ
 files hold constants that differ between good and bad files, and a detector scored AUROC 0.999 on ``knob_cap`` by them, 0.90
-without (the audit told of in docs). Each fact is tested alone, within each category and over all of them; record facts also for
+without. Each fact is tested alone, within each category and over all of them; record facts also for
 each defect against the good parts. p-values are corrected by Holm's rule for all tests made, and a verdict also needs an
-effect. Facts that are the same for all samples of a category, and facts that say the same as another one, are not tested
-again: this is decided without looking at labels, so it biases nothing.
+effect (an AUROC). Facts that are the same for all samples of a category, and facts that say the same as another one, are not tested
+again, and no test is made that so few samples could not pass (Tarone 1990): this is decided without looking at which
+sample has which label, so it biases nothing.
 
 **Verdicts.** Facts that must not depend on the part (``record``) are a leak from AUROC 0.75. What a defect may rightly
 change a little (``content``: the size of a compressed picture, the NaN share of the part) is a leak only when it nearly
@@ -30,6 +31,7 @@ from rakelight.dataset.sample_scan import About, Fact
 Verdict = Literal["clean", "suspect", "leak"]
 ALL = "all categories"
 _LEVEL = 0.05  # chance of one false alarm in the whole test
+_DEFECTS_SHARE = 0.2  # of it, for the tests of single defects
 _SUSPECT = {"record": 0.65, "content": 0.85, "books": 0.75}
 _LEAK = {"record": 0.75, "content": 0.95, "books": math.inf}
 _FEW_VALUES = 6  # a number of so few values is tested as a word: exactly
@@ -43,7 +45,7 @@ _CHEAT = {
 
 @dataclass(frozen=True)
 class FactSet:
-    """A sample's label and facts by name."""
+    """A sample's label (in its key) and its facts by name."""
 
     key: SampleKey
     facts: Mapping[str, Fact]
@@ -118,12 +120,25 @@ def leak_test(samples: Sequence[FactSet], seed: int = 0) -> LeakReport:
     tests = [test for category in columns for test in _category_tests(category, columns[category], seed)]
     if len(columns) > 1:
         tests += _pooled_tests(columns, seed)
-    corrected = holm([test.p for test in tests])
+    corrected = _corrected(tests)
     found = [f for test, p in zip(tests, corrected, strict=True) if (f := _finding(test, p, len(tests))) is not None]
     found.sort(key=lambda f: (f.verdict != "leak", -f.auroc, f.p, f.category, f.label))
     verdict: Verdict = "leak" if any(f.verdict == "leak" for f in found) else "suspect" if found else "clean"
     names = {name for sample in samples for name in sample.facts}
     return LeakReport(verdict, tuple(found), len(names), len(tests), len(samples), tuple(untested))
+
+
+def _corrected(tests: Sequence[_Test]) -> list[float]:
+    """p-values after Holm's rule for the tests of NG and those of single defects, each held to its share of the level.
+
+    The many tests of single defects then hardly blunt those of the label itself.
+    """
+    corrected = [1.0] * len(tests)
+    for defects, share in ((False, 1 - _DEFECTS_SHARE), (True, _DEFECTS_SHARE)):
+        chosen = [i for i, test in enumerate(tests) if (test.label != "NG") == defects]
+        for i, p in zip(chosen, holm([tests[i].p for i in chosen]), strict=True):
+            corrected[i] = min(1.0, p / share)
+    return corrected
 
 
 def _columns(samples: Sequence[FactSet]) -> list[_Column]:
@@ -155,15 +170,13 @@ def _words(name: str, about: About, samples: Sequence[FactSet], texts: Sequence[
 
 def _category_tests(category: str, columns: Sequence[_Column], seed: int) -> list[_Test]:
     tests = []
-    for names, column in _distinct([(c.name, (c,)) for c in columns]):
+    for names, column in _distinct([(c.name, (c,)) for c in columns if _can_tell(c)]):
         tests.append(_test(category, "NG", names, column, seed))
         defects = {key.label for key in column[0].keys if not key.is_ok}
         if column[0].about == "record" and len(defects) > 1:
-            for defect in sorted(defects):
-                kept = _only(column[0], defect)
-                if len(np.unique(kept.values)) > 1:
-                    tests.append(_test(category, defect, names, (kept,), seed))
-    return [t for t in tests if _both(t.columns)]
+            kept = [(defect, _only(column[0], defect)) for defect in sorted(defects)]
+            tests += [_test(category, d, names, (k,), seed) for d, k in kept if _can_tell(k)]
+    return tests
 
 
 def _pooled_tests(columns: Mapping[str, Sequence[_Column]], seed: int) -> list[_Test]:
@@ -172,8 +185,7 @@ def _pooled_tests(columns: Mapping[str, Sequence[_Column]], seed: int) -> list[_
         for column in found:
             together[column.name, column.is_number].append(column)
     several = [(name, tuple(found)) for (name, _number), found in sorted(together.items()) if len(found) > 1]
-    tests = [_test(ALL, "NG", names, found, seed) for names, found in _distinct(several)]
-    return [t for t in tests if _both(t.columns)]
+    return [_test(ALL, "NG", names, found, seed) for names, found in _distinct(several) if _both(found)]
 
 
 def _distinct(
@@ -203,6 +215,18 @@ def _only(column: _Column, defect: str) -> _Column:
     return _Column(column.name, column.about, column.values[keep], keys, shown, column.is_number)
 
 
+def _can_tell(column: _Column) -> bool:
+    """Whether a perfect leak would show: samples enough, values that differ, words that occur more than once."""
+    bad = int(column.bad.sum())
+    values = len(np.unique(column.values))
+    repeats = column.is_number or values < len(column.values)
+    return values > 1 and repeats and _enough(bad, len(column.keys) - bad)
+
+
+def _enough(bad: int, good: int) -> bool:
+    return bad > 0 and good > 0 and least_p(bad, good) <= _LEVEL / 100
+
+
 def _both(columns: Iterable[_Column]) -> bool:
     return any(c.bad.any() and not c.bad.all() for c in columns)
 
@@ -220,7 +244,7 @@ def _finding(test: _Test, p: float, tests: int) -> LeakFinding | None:
     if p >= _LEVEL or effect < _SUSPECT[about]:
         return None
     verdict: Verdict = "leak" if effect >= _LEAK[about] else "suspect"
-    also = f" (and {len(test.names) - 1} facts that say the same: {_list(test.names[1:])})" if test.names[1:] else ""
+    also = f" (and what says the same: {_list(test.names[1:])})" if test.names[1:] else ""
     sentence = (
         f"{test.category}: {test.names[0]}{also} tells OK from {test.label}: AUROC {effect:.2f} (p = {p:.1g}, corrected for "
         f"{tests} tests); {_examples(test)}; {_CHEAT[about]}"
@@ -247,13 +271,13 @@ def _examples(test: _Test) -> str:
 
 
 def _list(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _too_few(category: str, samples: Sequence[FactSet]) -> str:
     bad = sum(not s.key.is_ok for s in samples)
     good = len(samples) - bad
-    if bad and good and least_p(bad, good) <= _LEVEL / 100:
+    if _enough(bad, good):
         return ""
     return (
         f"{category} has {good} good and {bad} bad samples, too few to tell a leak from chance alone"

@@ -14,16 +14,26 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from rakelight.dataset import layout
 from rakelight.dataset.layout import SampleKey
-from rakelight.dataset.sample import FileRecord, SampleInfo
+from rakelight.dataset.sample import SampleInfo
 from rakelight.errors import DatasetError
 from rakelight.files import atomic_write, make_folder
 
 _CLOSING = b'"role":"manifest"'  # JSON escapes quotes, so no text inside a value can look like this
 _CRC = b',"crc32":'
 _NAMED = ("RGBL05", "MASK", "PS", "XYZ")  # what the released JSONs point at
+
+
+class CachedFile(NamedTuple):
+    """One file as ``manifest.jsonl`` tells it: a :class:`FileRecord`, made in a tenth of the time."""
+
+    path: str
+    bytes: int
+    sha256: str
+    role: str
 
 
 @dataclass
@@ -57,10 +67,10 @@ class ManifestCache:
         start, end = self._spans[key]
         return self._data[start:end]
 
-    def records(self, key: SampleKey) -> tuple[FileRecord, ...]:
+    def records(self, key: SampleKey) -> tuple[CachedFile, ...]:
         """Every file of a sample; the last one is its ``manifest.json``."""
-        lines = json.loads(b"[" + self.text(key).rstrip(b"\n").replace(b"\n", b",") + b"]")
-        return tuple(FileRecord(path=x["path"], bytes=x["bytes"], sha256=x["sha256"], role=x["role"]) for x in lines)
+        lines = json.loads("[" + self.text(key).decode("utf-8").rstrip("\n").replace("\n", ",") + "]")
+        return tuple(CachedFile(x["path"], x["bytes"], x["sha256"], x["role"]) for x in lines)
 
 
 def group(info: SampleInfo) -> bytes:
@@ -132,7 +142,7 @@ def _take(cache: ManifestCache, start: int, end: int) -> bool:
     try:
         if crc < 0 or zlib.crc32(group[:crc]) != int(group[crc + len(_CRC) : -2]):
             return False
-        closing = json.loads(line)
+        closing = json.loads(line.decode("utf-8"))
         key = SampleKey.parse(closing["sample"])
         if closing.get("removed") is True:
             cache.superseded = True

@@ -3,7 +3,7 @@
 **A pixel belongs to a shape if its centre lies inside.** Inside a polygon is what a ray crosses an odd number of times
 (even-odd), as LabelMe, CVAT and COCO show it: a line that crosses itself leaves holes. A centre exactly on the outline
 belongs to the shape if the inside lies to the right of it, or below it: so two polygons that share an edge share no pixel and
-leave none between them. A circle and a line of some width include their rim.
+leave none between them. A circle includes its rim; a line of some width is polygons along its pieces and circles at its points.
 
 Crossings are computed row by row and a running exclusive-or fills between them: time grows with the box and the rows that
 edges cross, not with box times points. ``cv2.fillPoly`` also colours every pixel that the outline touches, ``PIL`` rounds
@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,10 +96,10 @@ def fill_circle(u: float, v: float, radius_px: float, size: Size) -> Patch:
 
 
 def fill_line(points: NDArray[np.float64], width_px: float, size: Size) -> Patch:
-    """Pixels whose centre is at most half of ``width_px`` from the broken line through (N, 2) points."""
+    """Pixels whose centre is no more than half of ``width_px`` from the broken line through (N, 2) points."""
     half = width_px / 2
-    patches = [fill_circle(*point, half, size) for point in points]
-    for a, b in zip(points[:-1], points[1:], strict=True):
+    patches = [fill_circle(float(u), float(v), half, size) for u, v in points]
+    for a, b in pairwise(points):
         along = b - a
         if (length := math.hypot(*along)) > 0:
             aside = np.array([-along[1], along[0]]) * (half / length)

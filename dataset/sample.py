@@ -145,6 +145,8 @@ class SampleContent:
     files : mapping of str to Path
         By key of ``layout.MODALITIES``: a file copied byte for byte as that modality, instead of an array. It is
         decoded and checked as the array would be; an XYZ map may have another size than the pictures.
+    xyz_xy : "true", "placeholder" or "pixel_index", optional
+        What the first two channels of an XYZ map in ``files`` hold, if that is known; of ``xyz`` the data set decides.
     extras : mapping of str to array
         Further lossless companions, (H, W) or (H, W, 3): uint8 becomes .png, uint16 and float32 become plain .tiff.
     raw_files : mapping of str to Path
@@ -175,6 +177,7 @@ class SampleContent:
     part_mask: NDArray[np.bool_] | None = None
     originals: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
+    xyz_xy: XyzXy | None = None
     specimen: str = ""
     batch: str = ""
     simulated: bool = False

@@ -6,7 +6,7 @@ Pictures and maps of a sample are read once, one after the other; what is kept o
 from __future__ import annotations
 
 import base64
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -29,7 +29,7 @@ _INVALID_SHARE = 0.5
 _UNCERTAIN_PX = 2  # the part's edge is known to about that
 
 
-class Fact(Model):
+class Fact(NamedTuple):
     """One fact of one sample that is not its picture.
 
     ``about`` is ``record`` for what must not depend on the part at all, ``content`` for what a defect may rightly change a

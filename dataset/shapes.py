@@ -9,6 +9,7 @@ covers is said in :mod:`rakelight.dataset.rasterise`.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import numpy as np
@@ -152,7 +153,7 @@ def split_keyhole(ring: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     if not back or back[-1] != len(ring) - 1:
         return [ring]
     rings = [ring[: back[0]]]
-    for start, end in zip(back[:-1], back[1:], strict=True):
+    for start, end in pairwise(back):
         part = ring[start + 1 : end]
         if len(part) < 4 or not (part[0] == part[-1]).all():
             return [ring]

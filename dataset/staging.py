@@ -194,7 +194,7 @@ def _draft(
         width=checked.width,
         height=checked.height,
         pitch_mm=content.pitch_mm,
-        xyz_xy=(options.xyz_xy if content.xyz is not None else None) if has_xyz else None,
+        xyz_xy=(options.xyz_xy if content.xyz is not None else content.xyz_xy) if has_xyz else None,
         source=content.source,
         quality=dict(content.quality),
         encodings=dict(sorted(encodings.items())),

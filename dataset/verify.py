@@ -13,11 +13,12 @@ from pathlib import Path
 from rakelight.dataset import category_jsons, index, journal, layout
 from rakelight.dataset.layout import SampleKey
 from rakelight.dataset.lock import is_locked
-from rakelight.dataset.manifest_cache import ManifestCache
+from rakelight.dataset.manifest_cache import CachedFile, ManifestCache
 from rakelight.dataset.sample import FileRecord
 from rakelight.errors import DatasetError
 from rakelight.files import sha256_file
 
+Record = FileRecord | CachedFile
 Progress = Callable[[int, int], None]
 """Called with the bytes looked at (in the quick check: the samples) and how many there are."""
 
@@ -62,7 +63,7 @@ def verify(
     found = _survey(root, problems)
     keys = sorted(k for k in found.keys if category in (None, k.category)) if found else []
     cache = found.cache if found else ManifestCache()
-    expected: dict[SampleKey, tuple[FileRecord, ...]] = {}
+    expected: dict[SampleKey, tuple[Record, ...]] = {}
     for number, key in enumerate(keys, 1):
         records, more = _sample(root, key, cache)
         problems += more
@@ -151,12 +152,12 @@ def _cache_of(text: str) -> str:
     return layout.JSON_FOLDER if layout.JSON_FOLDER in text else layout.MANIFEST_FILE
 
 
-def _sample(root: Path, key: SampleKey, cache: ManifestCache) -> tuple[tuple[FileRecord, ...], list[Problem]]:
+def _sample(root: Path, key: SampleKey, cache: ManifestCache) -> tuple[tuple[Record, ...], list[Problem]]:
     """The files that a sample should have, and what names and sizes tell."""
     manifest = f"{key.extras_folder}/{layout.SAMPLE_MANIFEST}"
-    records: tuple[FileRecord, ...] = ()
+    records: tuple[Record, ...] = ()
     known = cache.records(key) if key in cache.infos else ()
-    if known and _is_file_content(root / manifest, known[-1]):
+    if known and _is_file_content(f"{root}/{manifest}", known[-1]):
         records = known
     else:
         info = index.read_sample(root, key)
@@ -168,11 +169,9 @@ def _sample(root: Path, key: SampleKey, cache: ManifestCache) -> tuple[tuple[Fil
         problems.append(
             Problem(manifest, "is not the one that manifest.jsonl knows: changed by hand, or half migrated", _REPAIR)
         )
-    there = {
-        f"{key.raw_folder}/": _sizes(root / key.raw_folder),
-        f"{key.extras_folder}/": _sizes(root / key.extras_folder),
-    }
-    found = {home + name: size for home, sizes in there.items() for name, size in sizes.items()}
+    found: dict[str, int] = {}
+    for home in (key.raw_folder, key.extras_folder):
+        _add_sizes(f"{root}/{home}", f"{home}/", found)
     for f in records:
         size = found.pop(f.path, None)
         if size is None:
@@ -185,32 +184,31 @@ def _sample(root: Path, key: SampleKey, cache: ManifestCache) -> tuple[tuple[Fil
     return records, problems
 
 
-def _is_file_content(path: Path, record: FileRecord) -> bool:
+def _is_file_content(path: str, record: Record) -> bool:
     try:
-        data = path.read_bytes()
+        with open(path, "rb", buffering=0) as handle:
+            data = handle.read()
     except OSError:
         return False  # told when it is read as a manifest
     return len(data) == record.bytes and hashlib.sha256(data).hexdigest() == record.sha256
 
 
-def _sizes(folder: Path, prefix: str = "") -> dict[str, int]:
-    """Relative name → size of every file below a folder; −1 for what is no plain file."""
-    sizes: dict[str, int] = {}
+def _add_sizes(folder: str, prefix: str, sizes: dict[str, int]) -> None:
+    """Add the size of every file below ``folder`` under its name after ``prefix``; −1 for what is no plain file."""
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    sizes |= _sizes(Path(entry.path), f"{prefix}{entry.name}/")
+                    _add_sizes(entry.path, f"{prefix}{entry.name}/", sizes)
                 else:
                     plain = entry.is_file(follow_symlinks=False)
                     sizes[prefix + entry.name] = entry.stat(follow_symlinks=False).st_size if plain else -1
     except FileNotFoundError:
         pass  # its files are then missing
-    return sizes
 
 
 def _contents(
-    root: Path, expected: dict[SampleKey, tuple[FileRecord, ...]], told: set[str], progress: Progress | None
+    root: Path, expected: dict[SampleKey, tuple[Record, ...]], told: set[str], progress: Progress | None
 ) -> Iterator[Problem]:
     """Read every file of the right size and compare its SHA-256; two at a time, since hashing lets the lock go."""
     work = [(key, f) for key, records in expected.items() for f in records if f.path not in told]
@@ -224,7 +222,7 @@ def _contents(
                 yield Problem(record.path, what, _RESTORE, str(key))
 
 
-def _content_problem(root: Path, record: FileRecord) -> str:
+def _content_problem(root: Path, record: Record) -> str:
     try:
         return "" if sha256_file(root / record.path) == record.sha256 else "content changed (SHA-256 differs)"
     except OSError as e:

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -174,8 +174,10 @@ class DatasetWriter:
         self._last_numbers = dict(found.last_numbers)
         self._closed = False
 
-    def commit(self, content: SampleContent) -> CommittedSample:
+    def commit(self, content: SampleContent, *, number: int | None = None) -> CommittedSample:
         """Store one sample; on return it is durable. After an error, what was committed before is as it was.
+
+        ``number`` as for :meth:`publish`.
 
         Raises
         ------
@@ -188,12 +190,13 @@ class DatasetWriter:
         self._check_open()
         self._next_key(content.category, content.label)  # a class without numbers left is told before the long work
         staged = stage(content, new_staging(self.root), self.options)
-        return self.publish(staged)
+        return self.publish(staged, number=number)
 
-    def publish(self, staged: Staged) -> CommittedSample:
+    def publish(self, staged: Staged, *, number: int | None = None) -> CommittedSample:
         """Give a staged sample its number and make it part of the data set; it is durable on return.
 
-        Whatever happens, the staged folder is used up: after an error the sample must be staged again.
+        The number is the next of its class; or ``number``, the one it has elsewhere, if the class has given neither that
+        nor a higher one yet. Whatever happens, the staged folder is used up: after an error the sample must be staged again.
 
         Raises
         ------
@@ -206,6 +209,8 @@ class DatasetWriter:
         try:
             self._check_open()
             key = self._next_key(layout.check_category(staged.draft.category), layout.check_label(staged.draft.label))
+            if number is not None and key.number < number <= layout.MAX_NUMBER:
+                key = replace(key, number=number)
             files = finish(staged, staging, key)
             self._publish(key, staging, files)
         finally:

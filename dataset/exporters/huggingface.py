@@ -141,25 +141,14 @@ def _row(item: Item, placed: Placed) -> dict[str, Any]:
 def card(job: Job, files: int) -> str:
     """README.md: the YAML head that the Hub reads, then what is in the data set."""
     info = job.dataset.info
-    licence = info.license.strip()
-    known = licence.lower() in _LICENCES
-    if not known:
-        job.warnings.append(f"the licence {licence!r} is none the Hub knows; the card says 'other'")
+    if info.license.strip().lower() not in _LICENCES:
+        job.warnings.append(f"the licence {info.license.strip()!r} is none the Hub knows; the card says 'other'")
     count = len(job.plan.items)
     counts = job.plan.counts()
     parts = [p for p in PARTS if any(p in c for c in counts.values())]
     head = [
         "---",
-        f"pretty_name: {json.dumps(info.name, ensure_ascii=False)}",
-        f"license: {licence.lower() if known else 'other'}",
-        *([] if known else [f"license_name: {json.dumps(_slug(licence) or 'unstated')}"]),
-        "task_categories:",
-        "- image-segmentation",
-        "- image-classification",
-        "tags:",
-        *(f"- {tag}" for tag in ("anomaly-detection", "industrial-inspection", "photometric-stereo", "3d")),
-        "size_categories:",
-        f"- {next((name for limit, name in _SIZES if count < limit), 'n>1M')}",
+        *head_lines(info.name, info.license, count),
         "configs:",
         "- config_name: default",
         "  data_files:",
@@ -193,6 +182,24 @@ def card(job: Job, files: int) -> str:
         "",
     ]
     return "\n".join([*head, "", *text])
+
+
+def head_lines(name: str, licence: str, samples: int) -> list[str]:
+    """The lines of YAML that every card needs: name, licence, task, tags, size."""
+    licence = licence.strip()
+    known = licence.lower() in _LICENCES
+    return [
+        f"pretty_name: {json.dumps(name, ensure_ascii=False)}",
+        f"license: {licence.lower() if known else 'other'}",
+        *([] if known else [f"license_name: {json.dumps(_slug(licence) or 'unstated')}"]),
+        "task_categories:",
+        "- image-segmentation",
+        "- image-classification",
+        "tags:",
+        *(f"- {tag}" for tag in ("anomaly-detection", "industrial-inspection", "photometric-stereo", "3d")),
+        "size_categories:",
+        f"- {next((name for limit, name in _SIZES if samples < limit), 'n>1M')}",
+    ]
 
 
 def _simulated(job: Job) -> str:

@@ -107,6 +107,13 @@ def test_harmless_likenesses_are_allowed(name: str) -> None:
     assert layout.check_label(name) == name
 
 
+@pytest.mark.parametrize("name", ["broken", "smoked", "look_alike"])
+def test_reader_that_searches_for_ok_in_the_label_sees_a_defect(name: str) -> None:
+    assert "OK" not in layout.check_label(name)  # as that reader asks: upper case only
+    for spelt in (name.upper(), name.replace("ok", "OK")):
+        assert_refused(spelt)
+
+
 def test_ok_is_a_label_and_no_category() -> None:
     assert layout.check_label("OK") == "OK"
     with pytest.raises(DatasetError):

@@ -36,8 +36,8 @@ Progress = Callable[..., None]
 class SampleFacts:
     """What the statistics keep of one sample.
 
-    ``day`` is YYYY-MM-DD of the capture, empty if not known; ``exposure_us`` by the name of the shot. ``mask_problem`` says
-    why a mask could not be measured.
+    ``day`` is YYYY-MM-DD of the capture, empty if not known; ``exposure_us`` by the name of the shot; ``rig`` its id and
+    ``origin`` where an imported sample came from. ``mask_problem`` says why a mask could not be measured.
     """
 
     key: SampleKey
@@ -53,6 +53,9 @@ class SampleFacts:
     exposure_us: Mapping[str, float]
     part_coverage: float | None
     surface_coverage: float | None
+    rig: str = ""
+    origin: str = ""
+    relabelled: bool = False
     area: DefectArea | None = None
     mask_problem: str = ""
 
@@ -258,6 +261,9 @@ def _facts_of(sample: OpenSample, cache: AreaCache, points: bool) -> tuple[Sampl
         },
         part_coverage=_number(manifest.quality.get("part_coverage")),
         surface_coverage=_number(manifest.quality.get("surface_coverage")),
+        rig=str(capture.get("rig_id") or ""),
+        origin=manifest.source.origin or "",
+        relabelled=bool(manifest.labels),
         area=area,
         mask_problem=problem,
     )

@@ -68,6 +68,28 @@ def scan(view: View) -> Found:
     """The samples of a source; only names are read."""
     oddities = list(view.oddities)
     known = own_map.read(view, FORMAT, "rgb")
+    classes, lights = _classes(view)
+    samples: list[FoundSample] = []
+    for (category, part, label), kinds in classes.items():
+        home = f"{category}/{part}/{label}"
+        for rgb, others in _paired(home, kinds, oddities):
+            folder, stem = rgb.rsplit("/", 1)[0], rgb.split("/")[-2]
+            number = _number(stem) or 0
+            sample = FoundSample(
+                our_category(category),
+                our_label(label),
+                f"{home}/{stem}",
+                {"RGBL05": rgb, **lights.get(folder, {}), **others},
+                number=number if 0 < number <= layout.MAX_NUMBER else None,
+                part=PARTS[part],
+                specimen=f"{FORMAT}:{home}/{stem}",
+            )
+            samples.append(own_map.restored(sample, known.get(rgb)))
+    return make_found(FORMAT, samples, oddities)
+
+
+def _classes(view: View) -> tuple[dict[_Class, dict[str, list[str]]], dict[str, dict[str, str]]]:
+    """Class → kind → members, and folder of a sample's pictures → role → picture for the lights beside L05."""
     classes: dict[_Class, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     lights: dict[str, dict[str, str]] = defaultdict(dict)
     for name in view.names:
@@ -79,30 +101,12 @@ def scan(view: View) -> Found:
             classes[where][kind].append(name)
             continue
         light = _LIGHT.search(re.sub(r"^S[0-9]+", "", below[-1]))
-        number = int(light[1]) if light else 0
-        if number == layout.REFERENCE_VIEW and "rgb" in below[-1].lower():
+        view_number = int(light[1]) if light else 0
+        if view_number == layout.REFERENCE_VIEW and "rgb" in below[-1].lower():
             classes[where]["rgb"].append(name)
-        elif number in layout.VIEWS:
-            lights[name.rsplit("/", 1)[0]][f"RGBL{number:02d}"] = name
-    samples: list[FoundSample] = []
-    for (category, part, label), kinds in classes.items():
-        place_text = f"{category}/{part}/{label}"
-        paired = _paired(place_text, kinds, oddities)
-        for rgb, others in paired:
-            stem = rgb.split("/")[-2]
-            number = _number(stem)
-            files = {"RGBL05": rgb, **lights[rgb.rsplit("/", 1)[0]], **others}
-            sample = FoundSample(
-                our_category(category),
-                our_label(label),
-                f"{place_text}/{stem}",
-                files,
-                number=number if number and number <= layout.MAX_NUMBER else None,
-                part=PARTS[part],
-                specimen=f"{FORMAT}:{place_text}/{stem}",
-            )
-            samples.append(own_map.restored(sample, known.get(rgb)))
-    return make_found(FORMAT, samples, oddities)
+        elif view_number in layout.VIEWS:
+            lights[name.rsplit("/", 1)[0]][f"RGBL{view_number:02d}"] = name
+    return classes, lights
 
 
 def _paired(place: str, kinds: Mapping[str, list[str]], oddities: list[str]) -> list[tuple[str, dict[str, str]]]:

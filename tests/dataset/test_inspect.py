@@ -139,7 +139,8 @@ def test_healthy_archive(tmp_path: Path) -> None:
     assert "closest to the mean" in answer(found, "Which light").answer
     assert "{0, 255} in 3" in answer(found, "Which values").answer
     assert "no pcd_path" in answer(found, "What do the JSONs").answer
-    assert answer(found, "How many samples").answer == "6 test NG, 2 test OK, 4 train OK"assert answer(found, "Are there PLY").answer == "none"
+    assert answer(found, "How many samples").answer == "6 test NG, 2 test OK, 4 train OK"
+    assert answer(found, "Are there PLY").answer == "none"
     assert "binary" in answer(found, "How are point").answer
     assert "200 to 200 points" in answer(found, "How are point").answer
     assert "colours in 6 of 6" in answer(found, "How are point").answer

@@ -1,4 +1,4 @@
-"""kill -9 while samples are committed (the full run is ``benchmarks/commit_kill.py -n 200``)."""
+"""kill -9 while samples are committed and changed (the full run is ``benchmarks/commit_kill.py -n 200``)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def test_kill_at_random_instants_tears_and_loses_nothing(tmp_path: Path) -> None
     assert done.stdout, done.stderr
     result = json.loads(done.stdout)
     assert result["kills"] == 40
-    assert (result["torn"], result["lost"], result["index_wrong"]) == (0, 0, 0)
-    assert result["committed"] >= result["reported"] > 0
+    assert [result[name] for name in ("torn", "lost", "undone", "index_wrong")] == [0, 0, 0, 0]
+    assert result["reported"] > result["committed"] > 0
     assert result["quarantined"] > 0  # kills did land within commits
+    assert result["recovery_s"]["max"] < 10  # the bar of the benchmark is 2 s; the machine may be busy
     assert done.returncode == 0

@@ -201,8 +201,8 @@ class _Import:
             return facts_of(before.regions) == facts_of(new.regions) and self._covers(before, classes)
         if any(r.defect or r.ignore for r in drawing.regions):
             return self._covers(before, classes)
-        stored = rasterise.defect_mask(class_map(before, before.size, self.table))
-        return stored is not None and np.array_equal(stored, rasterise.defect_mask(classes))
+        stored, drawn = (rasterise.defect_mask(c) for c in (class_map(before, before.size, self.table), classes))
+        return stored is not None and drawn is not None and np.array_equal(stored, drawn)
 
     def _covers(self, before: Annotation, classes: NDArray[np.uint8]) -> bool:
         return np.array_equal(class_map(before, before.size, self.table), classes)

@@ -136,6 +136,21 @@ def test_the_second_import_changes_nothing(dataset: Dataset, tmp_path: Path) -> 
     assert {p for p, data in tree(dataset).items() if data != before[p]} <= {str(dataset.root / layout.IDS_FILE)}
 
 
+def test_stopped_by_ctrl_c_what_was_imported_stays(dataset: Dataset, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    labelme(folder, NG, rectangle())
+    labelme(folder, BARE, rectangle("dent"))
+
+    def stopped() -> Any:
+        yield next(iter(read_drawings([folder])))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(import_drawings(dataset, stopped()))
+    assert_whole(dataset)
+    assert sorted(o.status for o in take(dataset, folder)) == ["imported", "unchanged"]
+
+
 def test_a_dry_run_writes_nothing(dataset: Dataset, tmp_path: Path) -> None:
     before = tree(dataset)
     (outcome,) = take(dataset, labelme(tmp_path / "in", OK, rectangle("pit")), relabel=True, dry_run=True)

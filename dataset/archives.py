@@ -199,11 +199,9 @@ def plain_name(source: Path, name: str) -> str | None:
         problem = "leads out of the folder by .."
     elif len(plain) > _MOST_NAME or len(parts) > _MOST_DEPTH:
         problem = f"has {len(plain)} characters in {len(parts)} folders; allowed: {_MOST_NAME} in {_MOST_DEPTH}"
-    elif not parts:
-        problem = "is empty"
     if problem:
         raise hostile(source, f"the name {name[:80]!r} {problem}")
-    if any(p.startswith(".") or p.lower() in _JUNK for p in parts):
+    if not parts or any(p.startswith(".") or p.lower() in _JUNK for p in parts):
         return None
     odd = next((c for c in plain if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")), None)
     if odd is not None:

@@ -53,7 +53,7 @@ def detect(view: View) -> str:
     shown = ", ".join(view.names[:3]) or "nothing"
     raise DatasetError(
         f"{view.source} looks like none of {', '.join(FORMATS)}; it holds {len(view.names)} file(s): {shown}",
-        hint="name the folder above the categories, or say --format; docs/datasets.md shows each layout",
+        hint="name the folder above the categories; `rakelight dataset import --help` lists the formats",
         code="import.format_unclear",
     )
 

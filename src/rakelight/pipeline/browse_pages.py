@@ -162,7 +162,7 @@ def _card(card: Card, folder: str) -> str:
         f'<a class="card{"" if key.is_ok else " ng"}" href="{esc(folder)}index.html" data-category="{esc(key.category)}" '
         f'data-label="{esc(key.label)}" data-has="{esc(" ".join(has))}" data-words="{esc(words)}" data-folder="{esc(folder)}">'
         f'<span class="pic" style="aspect-ratio:{size[0]}/{size[1]}">{image}'
-        f"{overlay(drawn.defect, 'defect')}</span>"
+        f"{overlay(drawn.defect, 'defect', window=drawn.window)}</span>"
         f"<b>{esc(key.category)}</b>{esc(key.label)} {key.number:04d} "
         f'<span class="tag">{esc(", ".join(notes))}</span></a>'
     )
@@ -188,7 +188,8 @@ def sample_page(card: Card, around: Around, findings: Iterable[str], review: str
     tiles = "\n".join(_tile(p, drawn) for p in drawn.pictures)
     body = [
         f"<nav>{''.join(links)}</nav><h1>{esc(card.key)}</h1>{simulated}{paths}",
-        f'<div class="bar-of">{_switch("defect", " checked")}{_switch("part")}<span>A click on a picture enlarges it; ← and → turn the page.</span></div>',
+        f'<div class="bar-of">{_switch("defect", " checked")}{_switch("part")}'
+        "<span>A click on a picture enlarges it; ← and → turn the page.</span></div>",
         f'<div class="tiles">\n{tiles}\n</div>' if tiles else absent("Nothing can be shown."),
     ]
     problems = [*drawn.problems, *_warnings(manifest), *findings]

@@ -40,6 +40,7 @@ _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 85]
 _REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 _MOST_CONTOURS = 400
 _PART_MASK = "part_mask.png"
+_ROOM, _LEAST_WINDOW = 1.3, 0.1  # of a small picture: times the part, share of the picture
 _BACKGROUND = 40  # grey where nothing is known
 
 
@@ -56,15 +57,20 @@ class Drawn(Model):
 
 
 class Outline(Model):
-    """An SVG path in pixels of a picture ``width`` × ``height``, pixel corners at integers."""
+    """An SVG path in pixels of a picture ``width`` × ``height``, pixel corners at integers; ``box`` is left, top, right,
+    bottom of what it encloses."""
 
     path: str
     width: int
     height: int
+    box: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 class DrawnSample(Model):
-    """``sample.json`` beside the pictures: what they were made of and what could not be drawn."""
+    """``sample.json`` beside the pictures: what they were made of and what could not be drawn.
+
+    ``window`` is what the small pictures show: left, top, width, height as shares of the picture.
+    """
 
     rendering: int
     manifest_sha256: str
@@ -72,6 +78,7 @@ class DrawnSample(Model):
     thumbs: tuple[str, ...]
     defect: Outline | None = None
     part: Outline | None = None
+    window: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     problems: tuple[str, ...] = ()
 
 
@@ -87,6 +94,14 @@ def draw_sample(sample: OpenSample, folder: Path, manifest_sha256: str) -> Drawn
     pictures: list[Drawn] = []
     problems: list[str] = []
     thumbs: list[str] = []
+    outlines: dict[str, Outline | None] = {}
+    for name, role in (("defect", "MASK"), ("part", _PART_MASK)):
+        try:
+            mask = sample.image(role)
+            outlines[name] = None if mask is None else outline(np.asarray(mask) > 0)
+        except RakelightError as error:
+            problems.append(f"{name} mask: {error.message}")
+    window = _window(outlines.get("part"))
     for role, title, make in _plan(sample):
         try:
             made = make()
@@ -109,20 +124,14 @@ def draw_sample(sample: OpenSample, folder: Path, manifest_sha256: str) -> Drawn
             )
         )
         if role in THUMBS:
-            _put(folder / f"thumb_{role}.jpg", _within(made.image, THUMB_SIDE))
+            _put(folder / f"thumb_{role}.jpg", _within(_cropped(made.image, window), THUMB_SIDE))
             thumbs.append(role)
-    outlines: dict[str, Outline | None] = {}
-    for name, role in (("defect", "MASK"), ("part", _PART_MASK)):
-        try:
-            mask = sample.image(role)
-            outlines[name] = None if mask is None else outline(np.asarray(mask) > 0)
-        except RakelightError as error:
-            problems.append(f"{name} mask: {error.message}")
     return DrawnSample(
         rendering=RENDERING,
         manifest_sha256=manifest_sha256,
         pictures=tuple(pictures),
         thumbs=tuple(thumbs),
+        window=window,
         problems=tuple(problems),
         **outlines,
     )
@@ -144,7 +153,24 @@ def outline(mask: NDArray[np.bool_]) -> Outline:
         points = cv2.approxPolyDP(contour, tolerance, True).reshape(-1, 2) + np.array([left + 0.5, top + 0.5])
         # A defect of one pixel is a line of no length: round ends make it a dot.
         texts.append("M" + "L".join(f"{u:g} {v:g}" for u, v in points) + "Z")
-    return Outline(path="".join(texts), width=width, height=height)
+    box = left, top, int(columns[-1]) + 1, int(rows[-1]) + 1
+    return Outline(path="".join(texts), width=width, height=height, box=box)
+
+
+def _window(part: Outline | None) -> tuple[float, float, float, float]:
+    """The part with some room around it, of the picture's own proportions; the whole picture without a part mask."""
+    if part is None or not part.path:
+        return 0.0, 0.0, 1.0, 1.0
+    left, top, right, bottom = part.box
+    share = min(1.0, max(_LEAST_WINDOW, _ROOM * max((right - left) / part.width, (bottom - top) / part.height)))
+    x, y = (left + right) / 2 / part.width - share / 2, (top + bottom) / 2 / part.height - share / 2
+    return min(max(x, 0.0), 1 - share), min(max(y, 0.0), 1 - share), share, share
+
+
+def _cropped(image: Picture, window: tuple[float, float, float, float]) -> Picture:
+    height, width = image.shape[:2]
+    left, top = round(window[0] * width), round(window[1] * height)
+    return image[top : top + max(1, round(window[3] * height)), left : left + max(1, round(window[2] * width))]
 
 
 def bar_gradient(cmap: str = "viridis") -> str:
@@ -153,18 +179,25 @@ def bar_gradient(cmap: str = "viridis") -> str:
     return "linear-gradient(to right," + ",".join(f"rgb({r},{g},{b})" for r, g, b in table.tolist()) + ")"
 
 
-def overlay(shape: Outline | None, kind: str, defined: str = "") -> str:
+def overlay(
+    shape: Outline | None,
+    kind: str,
+    defined: str = "",
+    window: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0),
+) -> str:
     """An outline as SVG that lies over a picture of any size; ``kind`` is its class.
 
     ``defined`` is the id of a path that stands elsewhere in the page, see :func:`definition`; else it is written here.
+    ``window`` is what the picture shows of the whole.
     """
     if shape is None or not shape.path:
         return ""
     one = (
         f'<use href="#{esc(defined)}"' if defined else f'<path vector-effect="non-scaling-stroke" d="{esc(shape.path)}"'
     )
+    view = (window[0] * shape.width, window[1] * shape.height, window[2] * shape.width, window[3] * shape.height)
     return (
-        f'<svg class="over {kind}" viewBox="0 0 {shape.width} {shape.height}" preserveAspectRatio="none">'
+        f'<svg class="over {kind}" viewBox="{" ".join(f"{v:.6g}" for v in view)}" preserveAspectRatio="none">'
         f'{one} class="casing"/>{one}/></svg>'
     )
 

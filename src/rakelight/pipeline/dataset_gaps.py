@@ -39,9 +39,7 @@ def _of_all(stats: DatasetStats) -> Iterator[Gap]:
     if not stats.facts:
         yield Gap("", "there is no sample", "add recordings with `rakelight dataset add`")
     elif stats.split is None:
-        what = (
-            "there is no official split: good parts stand under train and defective ones under test"
-        )
+        what = "there is no official split: good parts stand under train and defective ones under test"
         yield Gap("", what, "make it with `rakelight dataset split`")
 
 

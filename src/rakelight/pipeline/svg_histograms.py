@@ -20,10 +20,10 @@ def stacked_bars(label: str, names: Sequence[str], series: Mapping[str, Sequence
     """Horizontal bars of counts, a row a name, the series (at most three) one after the other, their sum at the end."""
     room = min(190.0, 14 + 6.8 * max((min(len(n), _MOST_LETTERS) for n in names), default=1))
     totals = [sum(values) for values in zip(*series.values(), strict=True)]
-    top = max([*totals, 1]) * 1.06
+    top = max([*totals, 1]) * 1.32  # room for the numbers
     pitch = 21
     figure = Figure(WIDTH, _TOP + pitch * len(names) + _BOTTOM, label)
-    axes = Axes(room, _TOP, WIDTH - room - _RIGHT - 44, pitch * len(names) + 4, (0.0, top), (0.0, 1.0))
+    axes = Axes(room, _TOP, WIDTH - room - _RIGHT, pitch * len(names) + 4, (0.0, top), (0.0, 1.0))
     axes.draw(figure)
     _count_ticks(figure, axes, along_x=True)
     figure.words(axes.left + axes.width / 2, _TOP + axes.height + 36, unit, "middle")

@@ -88,6 +88,28 @@ def facts_of(recordings: Sequence[Recording]) -> RigFacts:
     )
 
 
+def check_of_rig(recordings: Sequence[Recording], rig: RigFacts) -> None:
+    """Refuse recordings of another rig, other devices or another camera setting than ``rig``, which is open.
+
+    Raises as :func:`facts_of`; ``calibration.mixed_cameras`` also for frames of another size, place or format.
+    """
+    facts_of(recordings)  # they may contradict each other where the rig says nothing
+    here = {**({} if rig.rig_id is None else {"rig": rig.rig_id}), **rig.devices}
+    for recording in recordings:
+        info = recording.info
+        window = _window(recording)
+        if rig.window is not None and (window, (info.pixel_format,)) != (rig.window, rig.pixel_formats):
+            raise CalibrationError(
+                f"{recording.folder}: frames of {window}, {info.pixel_format}; the rig takes {rig.window}, "
+                f"{', '.join(rig.pixel_formats)}; one calibration is of one camera setting",
+                hint="leave it out, or set the camera in rig.toml as it was",
+                code="calibration.mixed_cameras",
+            )
+        told = {**({} if info.rig_id is None else {"rig": info.rig_id}), **info.devices}
+        for kind in sorted(told.keys() & here.keys()):
+            _check_body(kind, (told[kind], str(recording.folder)), (here[kind], "the open rig"))
+
+
 def known_rig(calibration: RigCalibration) -> RigFacts | None:
     """The rig that a calibration was made of; None if it does not say (older ones, the truth of a simulation).
 

@@ -1,4 +1,5 @@
-"""Whether a calibration still holds: the rig may have been changed, aged or warmed since, or drifted in its daily checks.
+"""Whether a calibration still holds: the rig may have been changed, aged or warmed since, or drifted in its daily checks;
+or whether it failed from the first.
 
 Nothing is measured here: times, temperatures and the names of devices are compared. What is not known contradicts nothing, so
 calibrations and recordings that say little are never called stale for it. A lens that was turned, and screws that
@@ -18,7 +19,9 @@ from rakelight.calibration.rig_facts import RigFacts, facts_of, known_rig, same_
 from rakelight.dataset.recording import CalibrationLimits, Recording
 from rakelight.errors import InputError
 
-Kind = Literal["changed", "aged", "warmed", "drifted"]
+Kind = Literal["changed", "aged", "warmed", "drifted", "failed"]
+VERDICT = "verdict"
+"""Of ``RigCalibration.quality``: PASS, WARN or FAIL, the worst of its report's criteria; absent where none was made."""
 _CLOCKS_DIFFER = timedelta(hours=1)  # by so much the clocks of two computers may, without being wrong
 _CHECK = "check it on a gauge (`rakelight calibrate check`) or calibrate again"
 _RENEW = "calibrate again"
@@ -91,6 +94,9 @@ def staleness(
     found = [] if rig is None or known is None else [*_changed(calibration, known, rig)]
     found += _aged(calibration, known, rig, now, limits)
     found += [] if rig is None or known is None else _warmed(calibration, known, rig, limits)
+    if calibration.quality.get(VERDICT) == "FAIL":
+        told = f"calibration {calibration.calibration_id} never held: its own report says FAIL; see its warnings, and {_RENEW}"
+        found.append(Stale("failed", told))
     return tuple(found)
 
 

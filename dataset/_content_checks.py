@@ -71,7 +71,7 @@ def extras_names(content: SampleContent) -> list[str]:
     """The names that the files of the extras folder get, but for clouds and JSONs."""
     names = [f"{name}.{'png' if array.dtype == np.uint8 else 'tiff'}" for name, array in content.extras.items()]
     names += [f"{name}.png" for name in content.originals]
-    present = {"part_mask.png": content.part_mask, "normals.tiff": content.normals, "albedo.tiff": content.albedo}
+    present = {layout.PART_MASK_FILE: content.part_mask, "normals.tiff": content.normals, "albedo.tiff": content.albedo}
     return names + [name for name, array in present.items() if array is not None]
 
 
@@ -95,7 +95,8 @@ def _check_names(content: SampleContent) -> None:
     if twice:
         raise InputError(f"{twice[0]} is given as an array and as a file; needed: one of them", code="input.twice")
     seen: dict[str, str] = {}
-    for name in (*extras_names(content), "cloud.ply", layout.CAPTURE_FILE, layout.SAMPLE_MANIFEST, "annotations.json"):
+    kept_free = (layout.CAPTURE_FILE, layout.SAMPLE_MANIFEST, layout.ANNOTATION_FILE, layout.CLASSES_FILE)
+    for name in (*extras_names(content), "cloud.ply", *kept_free):
         if name.lower() in seen:
             raise DatasetError(
                 f"two files of the sample would be extras/…/{name}",

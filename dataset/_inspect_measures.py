@@ -125,7 +125,7 @@ def cloud_facts(head: bytes) -> CloudFacts:
     data = end[1].decode("ascii", "replace")
     try:
         columns = _columns(head[end.end() :], facts, names, data, points)
-    except (ValueError, TypeError, KeyError, IndexError):
+    except (ValueError, TypeError, KeyError, IndexError, ArithmeticError, MemoryError):  # a header that cannot be
         columns = {}
     colours = columns.get("rgb", columns.get("rgba"))
     coloured = colours is not None and bool(len(np.unique(np.nan_to_num(colours, nan=-1.0))) > 1)

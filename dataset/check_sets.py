@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rakelight import files
 from rakelight.dataset import layout
 from rakelight.dataset.category_jsons import official_split
+from rakelight.dataset.defects import DEFECTS_FILE, stored_defects
 from rakelight.dataset.layout import SampleKey
 from rakelight.dataset.near_duplicates import near_pairs
 from rakelight.dataset.opened import OpenSample
@@ -24,7 +24,6 @@ from rakelight.errors import DatasetError, RakelightError
 _MOST_PAIRS = 200  # near-duplicates told of a category
 _MOST_NAMED = 3
 _PICTURES = frozenset(f"RGBL{view:02d}" for view in layout.VIEWS) | {"XYZ", "raw"}
-_DEFECTS_FILE = "meta/defects.json"
 
 
 @dataclass(frozen=True)
@@ -156,21 +155,13 @@ def consistency(_dataset: Dataset, seen: Sequence[Seen]) -> list[Finding]:
 def labels(dataset: Dataset, seen: Sequence[Seen]) -> list[Finding]:
     """Defects without a code in ``meta/defects.json``."""
     used = Counter(one.key.label for one in seen if not one.key.is_ok)
-    path = dataset.root / _DEFECTS_FILE
-    codes: dict[str, Any] = {}
-    if path.is_file():
-        try:
-            codes = files.read_json(path, error=DatasetError)["defects"]
-            missing = sorted(n for n in used if not codes.get(n, {}).get("code"))
-        except (DatasetError, KeyError, TypeError, AttributeError) as error:
-            hint = "restore it from a backup"
-            return [Finding("labels", "error", "", f"{_DEFECTS_FILE} cannot be used: {error}", hint)]
-    else:
-        missing = sorted(used)
-    hint = "`rakelight dataset label` keeps the code table"
+    try:
+        missing = sorted(used.keys() - stored_defects(dataset.root).defects.keys())
+    except DatasetError as error:
+        return [Finding("labels", "error", "", error.message, error.hint)]
+    hint = "`rakelight dataset label classes` shows the codes; the next writer keeps them"
     return [
-        Finding("labels", "warning", n, f"{n} ({used[n]} samples) has no code in {_DEFECTS_FILE}", hint)
-        for n in missing
+        Finding("labels", "warning", n, f"{n} ({used[n]} samples) has no code in {DEFECTS_FILE}", hint) for n in missing
     ]
 
 

@@ -8,10 +8,8 @@ decoded and looked at.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -20,6 +18,7 @@ from rakelight.dataset import check_sets, layout
 from rakelight.dataset.check_sets import Finding, Seen
 from rakelight.dataset.leak_test import FactSet, LeakReport, leak_test
 from rakelight.dataset.opened import OpenSample, open_samples
+from rakelight.dataset.reading_ahead import read_ahead
 from rakelight.dataset.sample_facts import record_facts
 from rakelight.dataset.sample_scan import Fact, SampleScan, scan_sample
 from rakelight.dataset.scan_cache import ScanCache
@@ -31,7 +30,6 @@ Check = Literal[
 ]
 CHECKS: tuple[Check, ...] = get_args(Check)
 QC_FILE = "meta/qc.jsonl"
-_THREADS = 2
 _SEVERITIES = ("error", "warning", "note")
 
 Progress = Callable[..., None]
@@ -113,37 +111,24 @@ def _read_all(samples: Sequence[OpenSample], cache: ScanCache, wanted: set[str],
     gathered = _Pass()
     needs_files = bool(wanted & {"files", "xyz", "masks", "near-duplicates", "leak"})
 
-    def look(sample: OpenSample) -> tuple[OpenSample, SampleScan | None, SampleScan | None]:
+    def look(sample: OpenSample) -> tuple[SampleScan | None, SampleScan | None]:
+        """The scan of an earlier check, or else a new one."""
         if not needs_files:
-            return sample, None, None
+            return None, None
         known = cache.get(sample)
-        return sample, known, scan_sample(sample) if known is None else None
+        return known, scan_sample(sample) if known is None else None
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for number, (sample, ahead) in enumerate(_ahead(pool, look, samples), 1):
-            try:
-                _sample, known, new = ahead.result()
-                if new is not None:
-                    cache.put(sample, new)
-                _gather(gathered, sample, known or new)
-            except RakelightError as error:
-                hint = error.hint or "run `rakelight dataset verify`"
-                gathered.findings.append(Finding("files", "error", str(sample.key), error.message, hint))
-            progress(number, len(samples))
+    for number, (sample, ahead) in enumerate(read_ahead(look, samples), 1):
+        try:
+            known, new = ahead.result()
+            if new is not None:
+                cache.put(sample, new)
+            _gather(gathered, sample, known or new)
+        except RakelightError as error:
+            hint = error.hint or "run `rakelight dataset verify`"
+            gathered.findings.append(Finding("files", "error", str(sample.key), error.message, hint))
+        progress(number, len(samples))
     return gathered
-
-
-def _ahead(
-    pool: ThreadPoolExecutor,
-    look: Callable[[OpenSample], tuple[OpenSample, SampleScan | None, SampleScan | None]],
-    samples: Iterable[OpenSample],
-) -> Iterator[tuple[OpenSample, Future[tuple[OpenSample, SampleScan | None, SampleScan | None]]]]:
-    """(sample, future) in order, with at most a few unfinished: the memory of a few samples."""
-    rest = iter(samples)
-    waiting = [(s, pool.submit(look, s)) for s in islice(rest, _THREADS)]
-    while waiting:
-        yield waiting.pop(0)
-        waiting += [(s, pool.submit(look, s)) for s in islice(rest, 1)]
 
 
 def _gather(gathered: _Pass, sample: OpenSample, scan: SampleScan | None) -> None:

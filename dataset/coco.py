@@ -185,7 +185,8 @@ def coco_document(samples: Iterable[tuple[str, str, Annotation]], labels: Iterab
             first = parts[0]
             ids = {"id": len(drawn) + 1, "image_id": len(pictures), "category_id": numbers[label_of(first)]}
             facts = our_facts(first) | first.model_dump(include={"note", "group"}, exclude_defaults=True)
-            drawn.append(ids | _segmentation(parts, annotation.size) | first.extra | ({OURS: facts} if facts else {}))
+            own = {OURS: facts} if facts else {}
+            drawn.append(first.extra | ids | _segmentation(parts, annotation.size) | own)  # foreign keys replace none
     categories = [{"id": n, "name": name, "supercategory": ""} for name, n in numbers.items()]
     return {"licenses": [], "info": {}, "categories": categories, "images": pictures, "annotations": drawn}
 

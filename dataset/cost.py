@@ -32,7 +32,7 @@ _ESTIMATES: dict[str, dict[str, float]] = {  # bytes a pixel
     "normals": {"normals.tiff": 1.06},
     "albedo": {"albedo.tiff": 1.25},
     "clouds": {},
-    "masks": {"MASK": 0.002, "part_mask.png": 0.002},
+    "masks": {"MASK": 0.002, layout.PART_MASK_FILE: 0.002},
 }
 _PART_OF_FIELD = 0.25
 _CLOUD_BYTES = {"PCD": 16, "cloud.ply": 27}  # a point
@@ -115,8 +115,12 @@ def cost_of(
     known = dict((measured.files if measured is not None else None) or {})
     estimated = {name: per_px * pixels for m in modalities for name, per_px in _ESTIMATES[m].items()}
     if "clouds" in modalities:
-        points = pixels * _PART_OF_FIELD
         most = CloudSettings().most_points
+        for name in (
+            known.keys() & _CLOUD_BYTES.keys()
+        ):  # large clouds are thinned, however small the measured ones were
+            known[name] = min(known[name], _CLOUD_BYTES[name] * most / pixels)
+        points = pixels * _PART_OF_FIELD
         while points > most:  # strides are whole: 2×2, 3×3, …
             points = pixels * _PART_OF_FIELD / (int((pixels * _PART_OF_FIELD / points) ** 0.5 + 0.5) + 1) ** 2
         estimated |= {name: bytes_ * points for name, bytes_ in _CLOUD_BYTES.items()}

@@ -94,6 +94,7 @@ def document(
     archives: Iterable[Resource] = (),
     present: Iterable[str],
     simulated: bool,
+    imported: bool,
     split: str,
 ) -> dict[str, Any]:
     """The JSON-LD document.
@@ -112,6 +113,8 @@ def document(
         Which of the table's file columns hold anything.
     simulated : bool
         Whether any sample was simulated.
+    imported : bool
+        Whether any sample came from another data set, so that its making is not known.
     split : str
         Name of the split that ``part`` states.
     """
@@ -130,7 +133,7 @@ def document(
         "datePublished": published,
         "citeAs": f"{name}, {published[:4]}. {url}",
         "sdVersion": f"rakelight {__version__}",
-        **_responsible_ai(simulated, split),
+        **_responsible_ai(simulated, imported, split),
         "distribution": [
             *(_file_object(a) for a in archives),
             _file_object(samples_table),
@@ -144,19 +147,25 @@ def document(
     }
 
 
-def _responsible_ai(simulated: bool, split: str) -> dict[str, Any]:
+def _responsible_ai(simulated: bool, imported: bool, split: str) -> dict[str, Any]:
     """The RAI block (Croissant RAI 1.0): collection, annotation, limits, biases."""
     collection = (
         "Each part was captured under directional lights and projected patterns by a calibrated rig; normals and points "
         "were reconstructed from these frames. Every sample passed through the same code."
     )
+    if imported:  # nothing is claimed of what others have made
+        collection = (
+            "Some or all samples were imported from other data sets; their manifests name format and file. The others were "
+            "captured under directional lights and projected patterns by a calibrated rig, and reconstructed."
+        )
+    pictures = (
+        "Pictures are demosaiced with white balance and tone fixed by the calibration, and stored as JPEG (95, 4:4:4)."
+    )
     return {
         "rai:dataCollection": collection + (" Some or all samples are simulated." if simulated else ""),
         "rai:dataCollectionType": ["Physical data collection", *(["Software Collection"] if simulated else [])],
         "rai:dataAnnotationProtocol": "Defects are drawn as masks on the picture under all lights; 0 and 255.",
-        "rai:dataPreprocessingProtocol": [
-            "Pictures are demosaiced with white balance and tone fixed by the calibration, and stored as JPEG (95, 4:4:4)."
-        ],
+        "rai:dataPreprocessingProtocol": [f"Captured samples: {pictures}" if imported else pictures],
         "rai:dataLimitations": "Lossy pictures; points are missing where light or camera were shadowed or saturated.",
         "rai:dataBiases": f"Parts come from the batches stated in the table; train and test are as the split {split!r} says.",
         "rai:dataUseCases": ["Industrial anomaly detection", "Testing"],

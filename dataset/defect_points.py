@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rakelight.arrays import check_array
-from rakelight.dataset import point_clouds
+from rakelight.dataset import layout, point_clouds
 from rakelight.dataset.encoded_maps import stored_area
 from rakelight.dataset.opened import OpenSample
 from rakelight.dataset.rasterise import IGNORE
@@ -51,9 +51,9 @@ def pixel_classes(sample: OpenSample) -> NDArray[np.uint8]:
 
     All 0 if the sample has neither. Raises :class:`DatasetError` for damaged files or a sample without a known size.
     """
-    stored = sample.image("defect_classes.png")
+    stored = sample.image(layout.CLASSES_FILE)
     if stored is not None:
-        return check_array("defect_classes.png", stored, ndim=2, dtypes=("uint8",))
+        return check_array(layout.CLASSES_FILE, stored, ndim=2, dtypes=("uint8",))
     mask = sample.mask()
     if mask is not None:
         return (mask > 0).view(np.uint8)

@@ -91,27 +91,28 @@ def new_code(name: str, taken: Iterable[str]) -> str:
     return next(code for code in wishes if code not in used)  # 676 codes, at most 254 defects
 
 
+def stored_defects(root: Path) -> DefectTable:
+    """The table as it is stored, empty if there is none; raises :class:`DatasetError` if it is damaged."""
+    path = root / DEFECTS_FILE
+    if not path.exists():
+        return DefectTable()
+    hint = "restore it from a backup: codes and numbers in exported data refer to it"
+    return validate(read_json(path, error=DatasetError), DefectTable, source=str(path), error=DatasetError, hint=hint)
+
+
 def read_defects(root: Path) -> DefectTable:
     """The table of a data set, with every label its samples have; nothing is written.
 
     Raises :class:`DatasetError` if ``meta/defects.json`` is damaged.
     """
-    path = root / DEFECTS_FILE
-    stored = DefectTable()
-    if path.exists():
-        hint = "restore it from a backup: codes and numbers in exported data refer to it"
-        data = read_json(path, error=DatasetError)
-        stored = validate(data, DefectTable, source=str(path), error=DatasetError, hint=hint)
-    return stored.with_names(key.label for key in iter_keys(root / layout.RAW_FOLDER))
+    return stored_defects(root).with_names(key.label for key in iter_keys(root / layout.RAW_FOLDER))
 
 
 def keep_defects(root: Path, table: DefectTable) -> None:
     """Write the table if it differs from the stored one. Needs the writer's lock; raises :class:`StorageError`."""
-    path = root / DEFECTS_FILE
-    data = table.model_dump(by_alias=True)
-    if not path.exists() or read_json(path, error=DatasetError) != data:
-        make_folder(path.parent)
-        write_json(path, data)
+    if table != stored_defects(root):
+        make_folder((root / DEFECTS_FILE).parent)
+        write_json(root / DEFECTS_FILE, table.model_dump(by_alias=True))
 
 
 def described(table: DefectTable, name: str, text: str) -> DefectTable:

@@ -33,6 +33,8 @@ def header_facts(path: Path) -> Header:
         IndexError,
         KeyError,
         TypeError,
+        AttributeError,
+        MemoryError,
         struct.error,
         tifffile.TiffFileError,
         ArithmeticError,
@@ -80,6 +82,7 @@ def _jpeg(path: Path) -> Header:
 
 def _png(path: Path) -> Header:
     chunks: list[str] = []
+    frame = b""  # without its chunk unpacking fails, which is "unreadable"
     with open(path, "rb") as handle:
         handle.seek(8)
         kind = b""

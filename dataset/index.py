@@ -102,12 +102,8 @@ def read_sample(root: Path, key: SampleKey) -> SampleInfo:
         )
     except (RakelightError, OSError) as e:
         return SampleInfo(key, damage=f"manifest unusable: {e}")
-    if manifest.key != key:
-        return SampleInfo(key, damage=f"its manifest describes {manifest.key}: the folder was moved or renamed by hand")
-    homes = (f"{key.raw_folder}/", f"{key.extras_folder}/")
-    stray = next((f.path for f in manifest.files if not f.path.startswith(homes) or ".." in f.path.split("/")), None)
-    if stray is not None:
-        return SampleInfo(key, damage=f"its manifest names {stray!r}, which lies outside its folders")
+    if problem := misplaced(manifest, key):
+        return SampleInfo(key, damage=problem)
     return SampleInfo(
         key,
         manifest.timestamp,
@@ -117,6 +113,17 @@ def read_sample(root: Path, key: SampleKey) -> SampleInfo:
         simulated=manifest.simulated,
         revision=manifest.revision,
     )
+
+
+def misplaced(manifest: SampleManifest, key: SampleKey) -> str:
+    """Why a manifest cannot be that of ``key``: it says another key, or names a file outside; empty if it can."""
+    if manifest.key != key:
+        return f"its manifest describes {manifest.key}: the folder was moved or renamed by hand"
+    homes = (f"{key.raw_folder}/", f"{key.extras_folder}/")
+    for path in (f.path for f in manifest.files):
+        if not path.startswith(homes) or ".." in path.split("/") or "\\" in path:
+            return f"its manifest names {path!r}, which lies outside its folders"
+    return ""
 
 
 def verify_sample(root: Path, info: SampleInfo) -> list[str]:

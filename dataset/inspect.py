@@ -31,6 +31,7 @@ from rakelight.dataset.importers import d3, pixels
 from rakelight.dataset.importers.found import Found, FoundSample, some
 from rakelight.dataset.importers.sources import detect, importer
 from rakelight.dataset.layout import OK
+from rakelight.dataset.leak_statistics import auroc
 from rakelight.errors import RakelightError
 
 Verdict = Literal["fine", "note", "warning", "open"]
@@ -337,7 +338,8 @@ def _about_jsons(view: View, found: Found) -> list[Answer]:
     total = 0
     for document in documents.values():
         for part in d3.JSON_PARTS:
-            for entry in document.get(part) or ():
+            entries = document.get(part)
+            for entry in entries if isinstance(entries, list) else ():
                 if isinstance(entry, dict):
                     total += 1
                     keys.update(entry.keys())
@@ -365,20 +367,13 @@ def _about_leaks(view: View, found: Found) -> list[Answer]:
                     sides[sample.label != OK].append(view.size(sample.files[role]))
             if min(map(len, sides)) < 5:
                 continue
-            auroc = auroc_of(*sides)
-            if abs(auroc - 0.5) > 0.45:
-                told.append(f"{category} {role} (AUROC {max(auroc, 1 - auroc):.2f})")
+            bad = np.repeat([False, True], [len(side) for side in sides])
+            area = auroc(np.array([*sides[0], *sides[1]], np.float64), bad)
+            if abs(area - 0.5) > 0.45:
+                told.append(f"{category} {role} (AUROC {max(area, 1 - area):.2f})")
     if told:
         return [Answer(question, f"yes: {some(told, 6)}", f"{len(found.samples)} samples", "warning")]
     return [Answer(question, "not by themselves", f"sizes of {len(found.samples)} samples")]
-
-
-def auroc_of(good: Sequence[float], bad: Sequence[float]) -> float:
-    """Probability that a value of ``bad`` is above one of ``good``, ties half (Mann and Whitney 1947)."""
-    values = np.sort(np.asarray(good, float))
-    below = np.searchsorted(values, bad, "left")
-    equal = np.searchsorted(values, bad, "right") - below
-    return float((below + 0.5 * equal).mean() / len(values))
 
 
 def _about_damage(seen: _Seen) -> list[Answer]:

@@ -5,7 +5,6 @@ and labelled points.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from rakelight.dataset.opened import OpenSample
 from rakelight.dataset.rasterise import defect_mask
 from rakelight.dataset.writer import Dataset
 from rakelight.errors import DatasetError
-from rakelight.files import atomic_write, json_bytes, make_folder, sha256_file, write_bytes
+from rakelight.files import json_bytes, make_folder, write_bytes
 
 ExportFormat = Literal["labelme", "coco", "png", "points"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
@@ -102,12 +101,12 @@ class _Job:
         if self.form == "png":
             self._mask(annotation, picture)
         elif self.form == "coco":
-            self._copy(sample, picture, f"{_COCO_PICTURES}/{picture.name}")
+            self._copy(sample, f"{_COCO_PICTURES}/{picture.name}")
             self.coco.append((picture.name, str(sample.key), annotation))
         else:
             name = os.path.relpath(picture, self.folder) if self.reference else picture.name
             if not self.reference:
-                self._copy(sample, picture, picture.name)
+                self._copy(sample, picture.name)
             document = labelme_document(annotation, Path(name).as_posix(), sample.key, masks=self.masks)
             self._put(f"{picture.stem}.json", json_bytes(document))
         self.done.samples += 1
@@ -142,11 +141,11 @@ class _Job:
                 return
         write_bytes(path, data)
 
-    def _copy(self, sample: OpenSample, source: Path, name: str) -> None:
+    def _copy(self, sample: OpenSample, name: str) -> None:
+        """The picture, compared with its hash; an older copy of it is replaced: nobody draws into pictures."""
         target = self.folder / name
-        make_folder(target.parent)
-        record = sample.record("RGBL05")
-        if target.exists() and record is not None and sha256_file(target) == record.sha256:
-            return
-        with open(source, "rb") as reader, atomic_write(target) as handle:
-            shutil.copyfileobj(reader, handle, 1 << 20)
+        data = sample.read("RGBL05")
+        assert data is not None  # there is a record of it
+        if not target.is_file() or target.read_bytes() != data:
+            make_folder(target.parent)
+            write_bytes(target, data)

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rakelight.dataset import rasterise
+from rakelight.dataset import layout, rasterise
 from rakelight.dataset.annotations import (
     Annotation,
     Review,
@@ -38,7 +38,6 @@ from rakelight.dataset.writer import Dataset, DatasetWriter
 from rakelight.errors import DatasetError, RakelightError, StorageError
 
 Status = Literal["imported", "reviewed", "unchanged", "nothing drawn", "no sample", "refused"]
-CLASSES = "defect_classes.png"
 
 
 @dataclass(frozen=True)
@@ -318,7 +317,7 @@ def stands(sample: OpenSample, annotation: Annotation, classes: NDArray[np.uint8
     if read_annotation(sample) != annotation:
         return False
     wanted = products(sample.key, annotation, classes)
-    stored = (sample.mask(), sample.image(CLASSES))
+    stored = (sample.mask(), sample.image(layout.CLASSES_FILE))
     return all(
         (w is None and s is None) or (w is not None and s is not None and np.array_equal(w, s))
         for w, s in zip(wanted, stored, strict=True)

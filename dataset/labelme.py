@@ -110,7 +110,7 @@ def _region(shape: Any, options: ReadOptions, size: tuple[int, int] | None, what
 
 
 def _shape(shape: Mapping[str, Any], width_px: Any, what: str) -> dict[str, Any]:
-    kind = shape.get("shape_type") or "polygon"
+    kind = str(shape.get("shape_type") or "polygon")
     if kind == "mask":
         return _mask(shape, what)
     points = _points(shape.get("points"), what) - CORNER_PX
@@ -130,7 +130,7 @@ def _shape(shape: Mapping[str, Any], width_px: Any, what: str) -> dict[str, Any]
             return {"kind": "line", "points": shifted(points, 0), "width_px": width_px}
         case "point" | "points":
             raise bad_file(what, f"a {kind} has no area", "draw a polygon or a circle instead")
-    raise bad_file(what, f"its shape_type {str(kind)[:40]!r} is not known", "draw it as a polygon")
+    raise bad_file(what, f"its shape_type {kind[:40]!r} is not known", "draw it as a polygon")
 
 
 def _points(value: Any, what: str) -> NDArray[np.float64]:
@@ -202,13 +202,14 @@ def _shapes(region: Region, masks: str) -> list[dict[str, Any]]:
     if isinstance(region.shape, Line):
         facts["width_px"] = region.shape.width_px
     extra = dict(region.extra)
+    flags = extra.pop("flags", {})
     common = {
+        **extra,  # first: keys of other programs replace none of LabelMe's
         "label": label_of(region),
         "group_id": region.group,
         "description": region.note,
-        "flags": extra.pop("flags", {}),
+        "flags": flags if isinstance(flags, dict) else {},
         **({OURS: facts} if facts else {}),
-        **extra,
     }
     return [common | form for form in _forms(region, masks)]
 

@@ -44,6 +44,9 @@ LOCK_FILE = "meta/.lock"
 OWNER_FILE = "meta/.lock-owner.json"
 SAMPLE_MANIFEST = "manifest.json"  # in the sample's extras folder
 CAPTURE_FILE = "capture.json"
+ANNOTATION_FILE = "annotations.json"  # what people drew
+CLASSES_FILE = "defect_classes.png"  # number of the defect of each pixel
+PART_MASK_FILE = "part_mask.png"
 RAW_FILES_FOLDER = "raw"
 
 OK = "OK"
@@ -188,6 +191,11 @@ def check_file_name(kind: str, name: str) -> str:
     return name
 
 
+def calibration_name(stored: str) -> str:
+    """Name below ``calibration/`` of what manifests store as ``calibration/<name>``; raises :class:`DatasetError`."""
+    return check_file_name("calibration", stored.removeprefix(f"{CALIBRATION_FOLDER}/"))
+
+
 def _check_name(kind: str, name: str) -> str:
     problem, hint = _name_problem(name)
     if problem:
@@ -208,7 +216,7 @@ def _name_problem(name: str) -> tuple[str, str]:
     if clashes:
         return (
             f"contains {clashes[0]!r}, which loaders of this layout take for a label or a modality",
-            "choose another name",
+            "the label of good parts is OK, in capitals" if name in ("ok", "good") else "choose another name",
         )
     number = next((w for w in words if re.fullmatch(r"[0-9]{4}|[0-9]{14}", w)), None)
     if number:

@@ -17,6 +17,7 @@ from rakelight.dataset.sample import utc_now
 from rakelight.errors import DatasetError
 from rakelight.files import read_json, storage_error, write_json
 
+_PATIENCE_S = 0.2
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, getattr(errno, "ENOTSUP", errno.EOPNOTSUPP)}
 
 
@@ -24,7 +25,8 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, getattr(errno, "ENOTS
 def writer_lock(root: Path) -> Iterator[None]:
     """Hold the lock that the system itself frees when a process dies; who holds it stands beside it."""
     path, owner = root / layout.LOCK_FILE, root / layout.OWNER_FILE
-    lock = FileLock(path, timeout=0, fallback_to_soft=False)  # a soft lock would outlive a process that is killed
+    # Not at once: a reader that asks whether a writer is at work holds it for a moment. A soft lock would outlive a kill.
+    lock = FileLock(path, timeout=_PATIENCE_S, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout as e:

@@ -56,7 +56,9 @@ def near_pairs(small: NDArray[np.float32]) -> Iterator[NearPair]:
     count = len(small)
     told = np.linalg.norm(small, axis=1) > 0.5
     nearest = np.full(count, np.inf, np.float32)
-    found: list[NearPair] = []
+    found: list[
+        tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
+    ] = []  # a block each: first, second, distance
     for start in range(0, count, _BLOCK):
         distance = 1 - small[start : start + _BLOCK] @ small.T
         rows = np.arange(len(distance))
@@ -64,12 +66,15 @@ def near_pairs(small: NDArray[np.float32]) -> Iterator[NearPair]:
         distance[:, ~told] = np.inf
         distance[~told[start : start + _BLOCK]] = np.inf
         nearest[start : start + _BLOCK] = distance.min(axis=1)
-        for i, j in zip(*np.nonzero(distance < FAR), strict=True):
-            if start + i < j:
-                found.append(NearPair(int(start + i), int(j), max(0.0, float(distance[i, j]))))
+        first, second = np.nonzero(distance < FAR)
+        once = start + first < second
+        first, second = first[once], second[once]
+        found.append(((start + first).astype(np.int32), second.astype(np.int32), distance[first, second]))
     usual = nearest[told & np.isfinite(nearest)]
     limit = FAR
     if len(usual) >= _FEW:
         # Where most are duplicates the median is a duplicate's: then the far quartile tells what is usual.
         limit = min(FAR, USUAL_SHARE * float(max(np.median(usual), np.quantile(usual, 0.9))))
-    yield from (pair for pair in found if pair.distance <= max(limit, 1e-6))
+    for firsts, seconds, distances in found:
+        for n in np.flatnonzero(distances <= max(limit, 1e-6)):
+            yield NearPair(int(firsts[n]), int(seconds[n]), max(0.0, float(distances[n])))

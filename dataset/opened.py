@@ -34,8 +34,20 @@ class OpenSample:
 
     @cached_property
     def manifest(self) -> SampleManifest:
-        """Raises :class:`DatasetError` if it is damaged or missing."""
-        return index.read_manifest(self.root / self.key.extras_folder / layout.SAMPLE_MANIFEST)
+        """Raises :class:`DatasetError` if it is damaged or missing, of another sample, or names files outside.
+
+        ``dataset.no_sample``: nothing of the sample is there.
+        """
+        if not any((self.root / f).is_dir() for f in (self.key.extras_folder, self.key.raw_folder)):
+            raise DatasetError(
+                f"{self.root} has no sample {self.key}",
+                hint="`rakelight dataset show` lists them",
+                code="dataset.no_sample",
+            )
+        found = index.read_manifest(self.root / self.key.extras_folder / layout.SAMPLE_MANIFEST)
+        if problem := index.misplaced(found, self.key):
+            raise DatasetError(f"{self.key}: {problem}", hint="run `rakelight dataset verify`", code="dataset.damaged")
+        return found
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -56,16 +68,7 @@ class OpenSample:
     def read(self, role: str) -> bytes | None:
         """The content of :meth:`record`; raises :class:`DatasetError` (``dataset.damaged``) if it is not what was written."""
         record = self.record(role)
-        if record is None:
-            return None
-        data = images.read_file(self.root / record.path)
-        if len(data) != record.bytes or sha256_bytes(data) != record.sha256:
-            raise DatasetError(
-                f"{self.root / record.path} is not what was written: {len(data)} of {record.bytes} bytes, other SHA-256",
-                hint="restore it from a backup, or derive the sample again with `rakelight dataset rebuild`",
-                code="dataset.damaged",
-            )
-        return data
+        return None if record is None else read_intact(self.root, record)
 
     def image(self, role: str) -> NDArray[np.generic] | None:
         """An image of the sample as :func:`images.read_image` gives it, None if it has none."""
@@ -111,8 +114,20 @@ class OpenSample:
 
     def part_mask(self) -> NDArray[np.bool_] | None:
         """Where the part is, (H, W) bool."""
-        found = self.image("part_mask.png")
+        found = self.image(layout.PART_MASK_FILE)
         return None if found is None else np.asarray(found) > 0
+
+
+def read_intact(root: Path, record: FileRecord) -> bytes:
+    """The content of a stored file; raises :class:`DatasetError` (``dataset.damaged``) if it is not what was written."""
+    data = images.read_file(root / record.path)
+    if len(data) != record.bytes or sha256_bytes(data) != record.sha256:
+        raise DatasetError(
+            f"{root / record.path} is not what was written: {len(data)} of {record.bytes} bytes, other SHA-256",
+            hint="restore it from a backup, or derive the sample again with `rakelight dataset rebuild`",
+            code="dataset.damaged",
+        )
+    return data
 
 
 def open_samples(root: Path, category: str | None = None) -> Iterator[OpenSample]:

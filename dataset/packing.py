@@ -25,6 +25,7 @@ from rakelight.dataset import _map_kernels as kernels
 from rakelight.dataset import images, layout
 from rakelight.dataset.journal import Change, Step
 from rakelight.dataset.layout import SampleKey
+from rakelight.dataset.opened import read_intact
 from rakelight.dataset.packed_tiff import write_packed_tiff
 from rakelight.dataset.sample import FileRecord, SampleManifest
 from rakelight.errors import DatasetError
@@ -99,7 +100,7 @@ def prepare(root: Path, staging: Path, manifest: SampleManifest) -> tuple[Change
 
 def _pack(root: Path, target: Path, record: FileRecord) -> FileRecord | None:
     """The record of the packed frame in ``target``; None, and no file, if the frame is to stay as it is."""
-    data = _intact(root, record)
+    data = read_intact(root, record)
     if not _is_plain(data):
         return None
     frame = images.read_image(root / record.path, data=data)
@@ -123,17 +124,6 @@ def _differs(a: NDArray[Any], b: NDArray[Any]) -> bool:
     return bool(kernels.first_unequal(np.ascontiguousarray(a).reshape(-1), np.ascontiguousarray(b).reshape(-1)) >= 0)
 
 
-def _intact(root: Path, record: FileRecord) -> bytes:
-    data = images.read_file(root / record.path)
-    if len(data) != record.bytes or sha256_bytes(data) != record.sha256:
-        raise DatasetError(
-            f"{root / record.path} is not what was written ({len(data)} of {record.bytes} bytes, other SHA-256); it is not packed",
-            hint="run `rakelight dataset verify`",
-            code="dataset.damaged",
-        )
-    return data
-
-
 def _is_plain(data: bytes) -> bool:
     """Whether this is a TIFF of one uncompressed page without anything beside its pixels that packing would lose."""
     try:
@@ -155,7 +145,7 @@ def unpacked(root: Path, manifest: SampleManifest, name: str) -> bytes:
     record = next((f for f in manifest.files if f.path == path), None)
     if record is None:
         raise DatasetError(f"{manifest.key} has no raw file {name!r}", code="dataset.no_file")
-    data = _intact(root, record)
+    data = read_intact(root, record)
     if not isinstance(note, dict):
         return data
     plain = images.encode_tiff(images.read_image(root / path, data=data))

@@ -23,7 +23,9 @@ from rakelight.errors import DatasetError
 FILE_NAME = "recording.json"
 SCHEMA = 1
 
-Target = Literal["part", "chrome_sphere", "white_plane", "dark", "chessboard", "charuco", "step_gauge", "flat"]
+Target = Literal[
+    "part", "chrome_sphere", "white_plane", "dark", "chessboard", "charuco", "step_gauge", "flat", "ball_bar"
+]
 Role = Literal["zone", "all_zones", "ambient", "dark", "pattern", "repeat"]
 
 _MAX_JSON_BYTES = 8 << 20

@@ -22,8 +22,6 @@ from rakelight.dataset.sample import FileRecord, LabelChange, SampleManifest, ut
 from rakelight.errors import DatasetError
 from rakelight.files import json_bytes, make_folder, sha256_bytes, write_bytes, write_json
 
-ANNOTATION_FILE = "annotations.json"
-CLASSES_FILE = "defect_classes.png"
 _ANNOTATED = ("MASK", "annotation", "classes")  # roles
 _BY_HAND = (*_ANNOTATED, "former")  # what people made, and what a new derivation therefore keeps
 
@@ -62,7 +60,7 @@ def _relabelled(path: str, role: str, was: SampleKey, now: SampleKey, former: st
     folder, name = path.rsplit("/", 1)
     if now.is_ok and role == "MASK":
         return f"{now.extras_folder}/{former}_mask.png", "former"
-    if now.is_ok and (role in ("annotation", "classes") or name in (ANNOTATION_FILE, CLASSES_FILE)):
+    if now.is_ok and (role in ("annotation", "classes") or name in (layout.ANNOTATION_FILE, layout.CLASSES_FILE)):
         return f"{folder}/{former}_{name}", "former"
     stem = f"{was.category}_{was.number:04d}_{was.label}_"
     if folder == now.raw_folder and name.startswith(stem):
@@ -138,13 +136,13 @@ def annotate(
     size = _picture_size(root, manifest)
     new: dict[str, tuple[str, bytes | memoryview]] = {}  # role → path and content
     if annotation is not None:
-        new["annotation"] = f"{key.extras_folder}/{ANNOTATION_FILE}", json_bytes(annotation)
+        new["annotation"] = f"{key.extras_folder}/{layout.ANNOTATION_FILE}", json_bytes(annotation)
     if mask is not None:
         check_mask(mask, key.label, size)
         new["MASK"] = _mask_path(manifest), images.encode_png(mask)
     if classes is not None:
         check_array("classes", classes, shape=size, dtypes=("uint8",))
-        new["classes"] = f"{key.extras_folder}/{CLASSES_FILE}", images.encode_png(classes)
+        new["classes"] = f"{key.extras_folder}/{layout.CLASSES_FILE}", images.encode_png(classes)
     steps: list[Step] = []
     records = [f for f in manifest.files if f.role not in _ANNOTATED]
     for old in (f for f in manifest.files if f.role in _ANNOTATED and f.path not in {path for path, _ in new.values()}):

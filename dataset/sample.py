@@ -41,7 +41,7 @@ class FileRecord(Model):
 class Source(Model):
     """What a sample was derived from, so that it can be derived again: a recording, or a file of another data set.
 
-    ``recording_sha256`` is the recording's content hash, ``calibration`` the folder below ``calibration/`` and
+    ``recording_sha256`` is the recording's content hash, ``calibration`` its folder in the data set (``calibration/<id>``) and
     ``settings`` what the pipeline was told; ``origin`` names format and place of an imported sample.
     """
 

@@ -21,9 +21,8 @@ from rakelight.errors import RakelightError
 Severity = Literal["error", "warning", "note"]
 About = Literal["record", "content", "books"]
 CONSTANT_VALUES = 3  # as many distinct values at most make a channel a placeholder
-_PART_MASK = "part_mask.png"
 _BY_DESIGN = {"MASK", "annotation", "manifest"}  # only defective parts have them
-_BY_DESIGN_NAMES = {"annotations.json", "defect_classes.png", layout.SAMPLE_MANIFEST}
+_BY_DESIGN_NAMES = {layout.ANNOTATION_FILE, layout.CLASSES_FILE, layout.SAMPLE_MANIFEST}
 _OUTSIDE_SHARE = 0.2  # of a mask, beyond the part: a burr sticks out, a whole defect does not
 _INVALID_SHARE = 0.5
 _UNCERTAIN_PX = 2  # the part's edge is known to about that
@@ -81,7 +80,7 @@ class _Scan:
 
     def run(self) -> SampleScan:
         self._headers()
-        part = self._read(_PART_MASK)
+        part = self._read(layout.PART_MASK_FILE)
         self.part = None if part is None else np.asarray(part) > 0
         small = ""
         for view in sorted(layout.VIEWS, reverse=True):  # RGBL05 first: it gives the size

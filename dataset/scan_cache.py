@@ -31,7 +31,10 @@ class ScanCache:
         self._known: dict[str, bytes] = {} if fresh else _read(self._path)
         self._new: list[bytes] = []
         if fresh:
-            self._path.unlink(missing_ok=True)
+            try:
+                self._path.unlink(missing_ok=True)
+            except OSError as error:  # a medium that cannot be written: what is read now is right all the same
+                self.problem = str(error.strerror or error)
 
     def get(self, sample: OpenSample) -> SampleScan | None:
         """What an earlier run found in files of the same content."""

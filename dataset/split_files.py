@@ -159,7 +159,15 @@ def read_split(root: Path, name: str) -> tuple[SplitFile, ...]:
             hint="move them away and make the split again",
             code="split.invalid",
         )
-    return tuple(_read(path) for _number, _count, path in sorted(found))
+    folds = tuple(_read(path) for _number, _count, path in sorted(found))
+    tested = [key for fold in folds for key, subset in fold.subset_of().items() if subset == "test"]
+    if any(fold.rule != folds[0].rule for fold in folds) or len(set(tested)) < len(tested):
+        raise DatasetError(
+            f"the folds of split {name!r} do not belong together: other rules, or a sample that two of them test",
+            hint="their writing was interrupted: make the split again with --overwrite",
+            code="split.invalid",
+        )
+    return folds
 
 
 def split_names(root: Path) -> tuple[str, ...]:

@@ -266,7 +266,7 @@ class _Plan:
         content = self.content
         if content.part_mask is not None:
             mask = content.part_mask.view(np.uint8) * np.uint8(255)
-            yield 0.1 * self._pixels, partial(self._extra("part_mask.png").png, mask)
+            yield 0.1 * self._pixels, partial(self._extra(layout.PART_MASK_FILE).png, mask)
         if (normals := content.normals) is not None:
             self.encodings["normals.tiff"] = encoded_maps.NORMALS_ENCODING
             yield 0.6 * self._pixels, partial(self._normals, normals)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rakelight.config import validate
-from rakelight.dataset import index, journal, layout, packing, revisions
+from rakelight.dataset import defects, index, journal, layout, packing, revisions
 from rakelight.dataset.index import IndexReport, iter_keys
 from rakelight.dataset.info import DatasetInfo
 from rakelight.dataset.layout import SampleKey
@@ -353,6 +353,16 @@ class DatasetWriter:
             index.mend_index(self.root, index.survey(self.root))
         elif self._touched:
             index.write_caches(self.root, self._touched, self._last_numbers)
+        if self._touched:
+            self._keep_defects()
+
+    def _keep_defects(self) -> None:
+        """Give new defects their codes and numbers now, so that they are the same in every export to come."""
+        found = (SampleKey.parse(f"{folder}/S0000").label for folder in self._last_numbers)
+        try:
+            defects.keep_defects(self.root, defects.stored_defects(self.root).with_names(found))
+        except DatasetError as e:  # the samples are safe; whoever needs the table is told
+            _log.warning("the table of defects stays as it is: %s", e.message)
 
     def _next_key(self, category: str, label: str) -> SampleKey:
         class_folder = SampleKey(category, label, 0).class_folder

@@ -5,9 +5,11 @@ at most α with a probability of at most α (Vovk, Gammerman & Shafer 2005; as a
 Bates et al. 2023, Ann. Statist. 51, 149–178). So n parts give no p-value below 1/(n + 1), however strange a part is.
 
 The guarantee is an average over calibration sets. With *one* set in hand the rate of false alarms is itself drawn, from
-a beta distribution (:func:`rate_range`). And scores of leave-one-part-out runs are not quite those of a part that the
-full bank never saw: formally they promise 2α (jackknife+, Barber et al. 2021, Ann. Statist. 49, 486–507), in practice
-about α, rather less: a bank with one part more is nearer to the new part.
+a beta distribution (:func:`rate_range`). And scores of leave-one-part-out runs are
+not quite those of a part that the full bank never saw. Formally they promise 2α: the jackknife+ (Barber et al. 2021, Ann.
+Statist. 49, 486–507) compares the new part, scored by each bank in turn, with the part that this bank lacks; the full bank
+contains each of these, so its distances are no larger and it rejects no more. That holds for plain distances; coresets,
+re-weighting and fused scores keep to it only nearly.
 """
 
 from __future__ import annotations

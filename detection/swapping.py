@@ -58,7 +58,7 @@ class SwapIndices:
 
     @classmethod
     def draw(cls, dim: int, grid: int, k: int = 2, alpha: float = 0.1, seed: int = 0) -> SwapIndices:
-        """Choose ceil(α·D) channels at even steps, and round(α·blocks) blocks by ``seed``.
+        """Choose 1 + ⌊α·(D − 1)⌋ channels (0 for α = 0) at even steps, and round(α·blocks) blocks by ``seed``.
 
         Channel 0 and every (1/α)-th after it, as in the authors' code (i % 10 == 0 for α = 0.1); for an α that is no
         1/n, the same rule in fractions. Channels do not depend on the seed. Raises :class:`InputError` for sizes below

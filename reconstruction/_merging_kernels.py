@@ -1,8 +1,9 @@
 """The compiled loops of merging: consensus of up to four depths a pixel, then a look at each pixel's neighbours.
 
 The first pass is free of branches: rows in chunks, all rows of a chunk in one work buffer at constant offsets (so that the
-compiler sees that they do not overlap). The second visits only the few pixels that their neighbours do not confirm. Bits of
-the masks: direction d is bit d − 1; the top bit of ``used`` marks a pixel to be removed.
+compiler sees that they do not overlap). Where directions see nothing is kept beside it for the few rows around the one at
+work, one byte a pixel with a bit for each direction. The second pass visits only the few pixels that their neighbours do not
+confirm. Bits of the masks: direction d is bit d − 1; the top bit of ``used`` marks a pixel to be removed.
 All of it stands in one file, since numba's cache notices changes of this file only.
 """
 
@@ -13,11 +14,16 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-_CHUNK = 256  # pixels; the fourteen slots of a chunk are 14 KB
+_CHUNK = 256  # pixels; the eighteen slots of a chunk are 18 KB
+_BAND = 32  # rows that one thread works on, with eight more of sigma above and below them
 
-(_Z0, _Z1, _Z2, _Z3, _V0, _V1, _V2, _V3, _MEAN, _SIGMA, _SPREAD, _SUPPORT, _USED, _REJECTED) = (
-    slot * _CHUNK for slot in range(14)
+(_Z0, _Z1, _Z2, _Z3, _V0, _V1, _V2, _V3, _N0, _N1, _N2, _N3, _MEAN, _SIGMA, _SPREAD, _SUPPORT, _USED, _REJECTED) = (
+    slot * _CHUNK for slot in range(18)
 )
+_REACH = 2  # pixels from a gap of a direction in which its weight is lowered
+_NEAR_WEIGHT = np.float32(1 / 16)
+_ENOUGH = np.float32(2)  # believed directions that have no gap near
+_RING = 8  # rows of gaps that are remembered; 2·_REACH + 2 are needed
 _REMOVE = np.uint8(128)
 
 
@@ -35,6 +41,7 @@ def _consensus(w: Any, n: int, floor: Any, k_square: Any, bits: Any) -> None:
     With no more than four directions the largest set in which all agree pairwise is found without a search: all
     four; a triple, if there is one (of two or more, the one of greatest weight); a pair, if it is the only one.
     Truth is written as 0 and 1 in float32, "and" as a product, "not" as 1 − x: numba's selects would be branches here.
+    Slots N tell that the direction has a gap near: its weight in the mean is then lowered, and σ is that of such a mean.
     """
     zero, one, far = np.float32(0), np.float32(1), np.float32(1e30)
     b0, b1, b2, b3 = bits
@@ -67,7 +74,11 @@ def _consensus(w: Any, n: int, floor: Any, k_square: Any, bits: Any) -> None:
         u1 = h1 * (triple * (one - d1 * some) + pair * (a01 + a12 + a13) + alone)
         u2 = h2 * (triple * (one - d2 * some) + pair * (a02 + a12 + a23) + alone)
         u3 = h3 * (triple * (one - d3 * some) + pair * (a03 + a13 + a23) + alone)
-        s0, s1, s2, s3 = u0 * w0, u1 * w1, u2 * w2, u3 * w3
+        n0, n1, n2, n3 = w[_N0 + i], w[_N1 + i], w[_N2 + i], w[_N3 + i]
+        clear = u0 * (one - n0) + u1 * (one - n1) + u2 * (one - n2) + u3 * (one - n3)
+        lower = np.float32(clear >= _ENOUGH) * (one - _NEAR_WEIGHT)
+        f0, f1, f2, f3 = one - lower * n0, one - lower * n1, one - lower * n2, one - lower * n3
+        s0, s1, s2, s3 = u0 * w0 * f0, u1 * w1 * f1, u2 * w2 * f2, u3 * w3 * f3
         # Means of small differences from one of the depths used keep float32 exact.
         near = u0 * z0 + (one - u0) * (u1 * z1 + (one - u1) * (u2 * z2 + (one - u2) * z3))
         z0, z1, z2, z3 = z0 - near, z1 - near, z2 - near, z3 - near
@@ -76,7 +87,7 @@ def _consensus(w: Any, n: int, floor: Any, k_square: Any, bits: Any) -> None:
         e0, e1, e2, e3 = z0 - mean, z1 - mean, z2 - mean, z3 - mean
         square = (s0 * e0 * e0 + s1 * e1 * e1 + s2 * e2 * e2 + s3 * e3 * e3) * per
         w[_MEAN + i] = near + mean
-        w[_SIGMA + i] = np.sqrt(per) + mean * zero
+        w[_SIGMA + i] = np.sqrt(s0 * f0 + s1 * f1 + s2 * f2 + s3 * f3) * per  # √(Σ s²σ²) / Σs, with s = f/σ²
         w[_SPREAD + i] = np.sqrt(square)
         w[_SUPPORT + i] = u0 + u1 + u2 + u3
         used = b0 * u0 + b1 * u1 + b2 * u2 + b3 * u3
@@ -105,25 +116,85 @@ def _store_bits(values: Any, out: Any) -> None:
         out[i] = np.uint8(np.int32(values[i]))
 
 
+@njit(cache=True, error_model="numpy")
+def _absent(sigma: Any, bit: Any, out: Any) -> None:
+    """Set ``bit`` where there is no sigma."""
+    tiny = np.float32(1e-9)
+    for i in range(len(sigma)):
+        out[i] |= np.uint8(not sigma[i] > tiny) * bit
+
+
+@njit(cache=True, error_model="numpy")
+def _whole(above: Any, below: Any, out: Any) -> None:
+    """Gaps of 2×2 pixels, told at their upper left one: single pixels that failed are no shadow."""
+    for i in range(len(out) - 1):
+        out[i] = above[i] & below[i] & above[i + 1] & below[i + 1]
+
+
+@njit(cache=True, error_model="numpy")
+def _any_of(rows: Any, out: Any) -> None:
+    a, b, c, d, e, f = rows
+    for i in range(len(out)):
+        out[i] = a[i] | b[i] | c[i] | d[i] | e[i] | f[i]
+
+
+@njit(cache=True, error_model="numpy")
+def _load_near(near: Any, shift: Any, out: Any) -> None:
+    for i in range(len(out)):
+        out[i] = np.float32((np.int32(near[i]) >> shift) & 1)
+
+
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
 def consensus(z: Any, sigma: Any, bits: Any, floor: Any, k_square: Any, maps: Any, masks: Any) -> None:
     """Merge (D, H, W) depths, D ≤ 4: ``maps`` = z, sigma, spread (float32), ``masks`` = support, used, rejected (uint8)."""
     rows, cols = maps[0].shape
-    for r in prange(rows):
-        w = np.zeros(14 * _CHUNK, np.float32)  # directions that do not exist stay at variance 0: invalid
-        for start in range(0, cols, _CHUNK):
-            stop = min(start + _CHUNK, cols)
-            n = stop - start
-            for d in range(z.shape[0]):
-                at_z, at_v = _Z0 + d * _CHUNK, _V0 + d * _CHUNK
-                _load(z[d, r, start:stop], sigma[d, r, start:stop], w[at_z : at_z + n], w[at_v : at_v + n])
-            _consensus(w, n, floor, k_square, bits)
-            _store_map(w[_MEAN : _MEAN + n], maps[0][r, start:stop])
-            _store_map(w[_SIGMA : _SIGMA + n], maps[1][r, start:stop])
-            _store_map(w[_SPREAD : _SPREAD + n], maps[2][r, start:stop])
-            _store_bits(w[_SUPPORT : _SUPPORT + n], masks[0][r, start:stop])
-            _store_bits(w[_USED : _USED + n], masks[1][r, start:stop])
-            _store_bits(w[_REJECTED : _REJECTED + n], masks[2][r, start:stop])
+    for band in prange((rows + _BAND - 1) // _BAND):
+        first, last = band * _BAND, min(band * _BAND + _BAND, rows)
+        w = np.zeros(18 * _CHUNK, np.float32)  # directions that do not exist stay at variance 0: invalid
+        absent = np.zeros((2, cols), np.uint8)  # of the even and the odd row
+        gaps = np.zeros((_RING, cols + 2 * _REACH + 2), np.uint8)  # pixel c is at c + _REACH + 1
+        down, near = np.zeros(cols + 2 * _REACH + 2, np.uint8), np.zeros(cols, np.uint8)
+        for ahead in range(first - _REACH - 1, last + _REACH + 1):  # the row whose sigma is looked at next
+            _look(sigma, ahead, absent[ahead % 2])
+            if ahead - 1 >= first - _REACH - 1:
+                _whole(absent[(ahead - 1) % 2], absent[ahead % 2], gaps[(ahead - 1) % _RING, _REACH + 1 : -_REACH - 1])
+            r = ahead - _REACH - 1
+            if r < first:
+                continue
+            _any_of((gaps[(r - 3) % _RING], gaps[(r - 2) % _RING], gaps[(r - 1) % _RING],
+                     gaps[r % _RING], gaps[(r + 1) % _RING], gaps[(r + 2) % _RING]), down)  # fmt: skip
+            _any_of((down[0:cols], down[1 : cols + 1], down[2 : cols + 2],
+                     down[3 : cols + 3], down[4 : cols + 4], down[5 : cols + 5]), near)  # fmt: skip
+            _merge_row(w, z, sigma, near, r, (bits, floor, k_square), maps, masks)
+
+
+@njit(cache=True, error_model="numpy")
+def _look(sigma: Any, row: int, absent: Any) -> None:
+    """Which directions see nothing, in their bits; beyond the image nothing is missing."""
+    absent[:] = 0
+    if 0 <= row < sigma.shape[1]:
+        for d in range(sigma.shape[0]):
+            _absent(sigma[d, row], np.uint8(1 << d), absent)
+
+
+@njit(cache=True, error_model="numpy")
+def _merge_row(w: Any, z: Any, sigma: Any, near: Any, r: int, how: Any, maps: Any, masks: Any) -> None:
+    bits, floor, k_square = how
+    cols = maps[0].shape[1]
+    for start in range(0, cols, _CHUNK):
+        stop = min(start + _CHUNK, cols)
+        n = stop - start
+        for d in range(z.shape[0]):
+            at_z, at_v, at_n = _Z0 + d * _CHUNK, _V0 + d * _CHUNK, _N0 + d * _CHUNK
+            _load(z[d, r, start:stop], sigma[d, r, start:stop], w[at_z : at_z + n], w[at_v : at_v + n])
+            _load_near(near[start:stop], d, w[at_n : at_n + n])
+        _consensus(w, n, floor, k_square, bits)
+        _store_map(w[_MEAN : _MEAN + n], maps[0][r, start:stop])
+        _store_map(w[_SIGMA : _SIGMA + n], maps[1][r, start:stop])
+        _store_map(w[_SPREAD : _SPREAD + n], maps[2][r, start:stop])
+        _store_bits(w[_SUPPORT : _SUPPORT + n], masks[0][r, start:stop])
+        _store_bits(w[_USED : _USED + n], masks[1][r, start:stop])
+        _store_bits(w[_REJECTED : _REJECTED + n], masks[2][r, start:stop])
 
 
 @njit(cache=True, error_model="numpy")

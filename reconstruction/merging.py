@@ -13,6 +13,11 @@ is believed, and its mean weighted by 1/σ² taken:
   smallest σ, so that weight is no evidence against lying; for the same reason numbers go before weights.
 - One direction alone is kept only if enough of its 8 neighbours continue the surface.
 
+Beside what a direction does not see, mostly a shadow of its projector, pixels are partly dark, and their depths biased by more
+than their σ tells. Within 2 px of such a gap (2×2 pixels or more, one that failed is no shadow) a direction keeps its σ, so
+that it agrees or not as before, but has 1/16 of its weight in the mean, if two of the believed have no gap near. Heights of
+steps at 120 µm pixels were 1.4 µm too small without, and are 0.1 µm so with it.
+
 At last pixels that too few of their 24 neighbours continue are removed, however many directions saw them: they are single
 gross errors, edges that half mix two depths, or dirt smaller than the scanner resolves.
 
@@ -114,7 +119,8 @@ class Merged:
     z_mm : float32
         Weighted mean of the directions that were believed; NaN where there is none.
     sigma_z_mm : float32
-        Predicted standard deviation of that mean, 1/√Σ(1/σ²); NaN with ``z_mm``.
+        Predicted standard deviation of that mean, √(Σw²σ²)/Σw of its weights w: 1/√Σ(1/σ²) where none is lowered; NaN with
+        ``z_mm``.
     spread_mm : float32
         Weighted standard deviation of the believed directions about their mean; NaN for one alone, and with ``z_mm``.
     support : uint8

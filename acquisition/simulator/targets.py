@@ -7,6 +7,7 @@ facts as plain data. Unlike a product, a target has no variation between specime
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from rakelight.acquisition.simulator.solid import Component, Material, Part, Pos
 from rakelight.errors import InputError
 
 FloatArray = NDArray[np.float64]
-RecordingTarget = Literal["chrome_sphere", "white_plane", "chessboard", "charuco", "step_gauge", "flat"]
+RecordingTarget = Literal["chrome_sphere", "white_plane", "chessboard", "charuco", "step_gauge", "flat", "ball_bar"]
 
 WHITE, BLACK = 0.85, 0.04
 """Diffuse reflectance of a board's ceramic and of its ink."""
@@ -214,6 +215,47 @@ def _chrome_spheres(count: int = 2, diameter_mm: float = 10.0, roughness: float 
     )
 
 
+def _ball_bar(
+    diameters_mm: tuple[float, float] = (10.0, 10.0),
+    spacing_mm: float = 25.0,
+    diffuse: float = 0.6,
+    specular: float = 0.0,
+    roughness: float = 0.3,
+) -> TargetKind:
+    """Both balls lie on the table; the bar joins them below their middles, where it hides little of them."""
+    if len(diameters_mm) != 2:
+        raise InputError(f"a ball bar of {len(diameters_mm)} balls; allowed: 2", code="simulate.target_option")
+    for diameter in diameters_mm:
+        _in_range("diameters_mm", diameter, 2.0, 15.0)
+    _in_range("spacing_mm", spacing_mm, sum(diameters_mm) / 2, 35.0)
+    _in_range("diffuse", diffuse, 0.0, 1.0)
+    _in_range("specular", specular, 0.0, 1.0)
+    _in_range("roughness", roughness, 0.02, 1.0)
+    radii = np.array(diameters_mm) / 2
+    half = math.sqrt(spacing_mm**2 - float(radii[0] - radii[1]) ** 2) / 2  # along the table
+    centres = np.array([[-half, 0.0, radii[0]], [half, 0.0, radii[1]]])
+    ceramic = Material((diffuse,) * 3, (specular,) * 3, roughness)
+    balls = [
+        Component(f"ball_{k}", sphere(c, r), ceramic) for k, (c, r) in enumerate(zip(centres, radii, strict=True), 1)
+    ]
+    thick = float(radii.min()) / 2
+    bar = Component("bar", block(2 * half, thick, float(radii.min())), Material((0.2, 0.2, 0.2)))
+    return TargetKind(
+        "ball_bar",
+        f"ball bar: two matte balls, centres {spacing_mm:g} mm apart",
+        "ball_bar",
+        lambda rng: Part("ball_bar", (*balls, bar)),
+        lambda rng: _lying_pose(rng, 1.5, 8.0),
+        {
+            "diameters_mm": list(diameters_mm),
+            "spacing_mm": spacing_mm,
+            "centres_mm": centres.tolist(),
+            "diffuse": diffuse,
+            "specular": specular,
+        },
+    )
+
+
 # --------------------------------------------------------------------------------------------------------------- plates
 def _white_plane(height_mm: float = 0.01, size_mm: tuple[float, float] = (70.0, 50.0)) -> TargetKind:
     _in_range("height_mm", height_mm, 0.001, 50.0)
@@ -279,6 +321,7 @@ _MAKERS: dict[str, Callable[..., TargetKind]] = {
     "white_plane": _white_plane,
     "step_gauge": _step_gauge,
     "flat": _flat,
+    "ball_bar": _ball_bar,
 }
 
 

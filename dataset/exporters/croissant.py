@@ -90,6 +90,7 @@ def describe(job: Job, archives: Iterable[Resource]) -> None:
         archives=archives,
         present=[column for column in _COLUMNS if any(row[column] for row in rows)],
         simulated=any(item.sample.manifest.simulated for item in job.plan.items),
+        imported=any(item.sample.manifest.source.origin for item in job.plan.items),
         split=job.plan.split,
     )
     write_json(job.folder / croissant.DOCUMENT, made)
@@ -139,12 +140,19 @@ def _check_patterns(folder: Path, dataset: Dataset, findings: reading.Findings) 
     """Each file that the table names is found by the pattern of its file set, matched as ``mlcroissant`` does."""
     with findings.noting(croissant.DOCUMENT):
         document: Any = read_json(folder / croissant.DOCUMENT, error=DatasetError)
+        patterns = _patterns(document)
         paths = [p.relative_to(dataset.root).as_posix() for p in (dataset.root / layout.RAW_FOLDER).rglob("*.*")]
-        patterns = [e["includes"] for e in document["distribution"] if e["@type"] == "cr:FileSet"]
         found = {p.rsplit("/", 1)[1] for pattern in patterns for p in fnmatch.filter(paths, pattern)}
         table = csv.DictReader(io.StringIO(images.read_file(folder / croissant.TABLE).decode("utf-8", "replace")))
         for name in (row[column] for row in table for column in _COLUMNS):
             findings.need(not name or name in found, f"{name}: in {croissant.TABLE}, but no file set finds it")
+
+
+def _patterns(document: Any) -> list[str]:
+    """What its file sets include; what is no document of ours has none (:func:`check_document` tells)."""
+    entries = document.get("distribution") if isinstance(document, dict) else None
+    sets = [e for e in entries or () if isinstance(e, dict) and e.get("@type") == "cr:FileSet"]
+    return [e["includes"] for e in sets if isinstance(e.get("includes"), str)]
 
 
 def check_document(folder: Path, samples: int, findings: reading.Findings) -> None:

@@ -41,7 +41,7 @@ def background_method(plan: Plan, options: ExportOptions) -> str:
     """The one way for all samples, since two would tell classes apart: part masks if all have one, else the plane."""
     if options.no_background is None:
         return ""
-    return PART_MASK if all(i.sample.record("part_mask.png") for i in plan.items) else PLANE
+    return PART_MASK if all(i.sample.record(layout.PART_MASK_FILE) for i in plan.items) else PLANE
 
 
 def prepare(sample: OpenSample, options: ExportOptions, *, xyz: bool, method: str = "") -> Prepared:
@@ -158,11 +158,11 @@ def camera(root: Path, items: list[Item], size: int | None) -> dict[str, Any] | 
     """
     used: dict[str, int] = {}
     for item in items:
-        name = item.sample.manifest.source.calibration
-        if name:
+        stored = item.sample.manifest.source.calibration
+        if stored:
+            name = layout.calibration_name(stored)
             used[name] = used.get(name, 0) + 1
     for name in sorted(used, key=lambda n: (-used[n], n)):
-        layout.check_file_name("calibration", name)
         path = root / layout.CALIBRATION_FOLDER / name / "rig_calibration.json"
         document = read_json(path, error=DatasetError) if path.is_file() else {}
         found = document.get("camera") if isinstance(document, dict) else None

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rakelight.dataset import images, layout
+from rakelight.dataset.defects import read_defects
 from rakelight.dataset.exporters import pictures, reading
 from rakelight.dataset.exporters.job import (
     ExportOptions,
@@ -49,7 +49,6 @@ KEYS = frozenset({"category", "anomaly_class", "image_path", "mask_path"})
 SINGLE_VIEW = f"C{layout.REFERENCE_VIEW}"
 _VIEW_ROLES = tuple(f"RGBL{v:02d}" for v in layout.VIEWS)
 _NAME = re.compile(r"[a-z0-9_]+_[0-9]{4}_(OK|[A-Z]{2})_C[1-5]_[0-9]{14}\.jpg")  # as ADEval and ADer take names apart
-_RESERVED = {"PS", "OK", "NG"}  # a modality token, and the class folders
 
 
 def export(
@@ -74,35 +73,9 @@ def _estimate(plan: Plan, options: ExportOptions) -> int:
     return plain_bytes(plan, options.size, 5 * 1.5)
 
 
-def defect_codes(root: Path, defects: Iterable[str]) -> dict[str, str]:
-    """Defect → two upper-case letters, those of ``meta/defects.json`` first, the rest made from the names.
-
-    Raises :class:`DatasetError` if the table is unreadable or gives a code twice.
-    """
-    wanted = sorted(set(defects))
-    path = root / layout.META_FOLDER / "defects.json"
-    table: dict[str, str] = {}
-    if path.is_file():
-        try:
-            stored = read_json(path, error=DatasetError)["defects"]
-            table = {name: str(entry["code"]) for name, entry in stored.items()}
-            bad = [c for c in table.values() if not re.fullmatch("[A-Z]{2}", c) or c in _RESERVED]
-            if bad or len(set(table.values())) < len(table):
-                raise ValueError(f"codes {sorted(bad) or sorted(table.values())}: two letters each, each once")
-        except (TypeError, KeyError, ValueError, AttributeError) as e:
-            raise DatasetError(f"{path} is no table of defect codes: {e}", hint="mend it", code="export.codes") from e
-    taken = set(table.values()) | _RESERVED
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    for defect in (d for d in wanted if d not in table):
-        own = [c for c in defect.upper() if c in letters] or ["X"]
-        wishes = [own[0] + c for c in [*own[1:], *letters]] + [a + b for a in letters for b in letters]
-        table[defect] = next(w for w in wishes if w not in taken)
-        taken.add(table[defect])
-    return {d: table[d] for d in wanted}
-
-
 def _write(job: Job) -> list[Placed]:
-    codes = defect_codes(job.dataset.root, (i.key.label for i in job.plan.items if not i.key.is_ok))
+    defects = read_defects(job.dataset.root).defects
+    codes = {d: defects[d].code for d in sorted({i.key.label for i in job.plan.items if not i.key.is_ok})}
     top = "realiad_raw" if job.options.size is None else f"realiad_{job.options.size}"
     for item in job.plan.items:
         make_folder(job.folder / top / _home(item, codes))

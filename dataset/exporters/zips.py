@@ -14,6 +14,7 @@ bytes. A part is a zip of its own, with whole samples. Files are compared with t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import zipfile
@@ -21,7 +22,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rakelight.dataset import layout
+from rakelight.dataset import images, layout
+from rakelight.dataset._zip_checks import READ_ERRORS
 from rakelight.dataset.croissant import DOCUMENT, TABLE, Resource
 from rakelight.dataset.exporters import croissant, reading
 from rakelight.dataset.exporters.job import (
@@ -35,6 +37,7 @@ from rakelight.dataset.exporters.job import (
     run,
 )
 from rakelight.dataset.exporters.plan import PARTS, Item, Needs, Plan
+from rakelight.dataset.opened import OpenSample
 from rakelight.dataset.sample import FileRecord
 from rakelight.dataset.writer import Dataset
 from rakelight.errors import DatasetError, InputError
@@ -168,9 +171,7 @@ def _zip_calibrations(job: Job) -> None:
     used = {i.sample.manifest.source.calibration for i in job.plan.items} - {None}
     root = job.dataset.root / layout.CALIBRATION_FOLDER
     found = [
-        p
-        for name in sorted(filter(None, used))
-        for p in sorted((root / layout.check_file_name("calibration", name)).rglob("*"))
+        p for name in sorted(map(layout.calibration_name, filter(None, used))) for p in sorted((root / name).rglob("*"))
     ]
     members = []
     for path in (p for p in found if p.is_file()):
@@ -230,7 +231,8 @@ def verify(folder: str | Path, dataset: Dataset | None = None) -> tuple[str, ...
 def _check_sums(folder: Path, findings: reading.Findings) -> None:
     """As ``sha256sum -c`` does."""
     with findings.noting(SUMS):
-        lines = [line.split("  ", 1) for line in (folder / SUMS).read_text("utf-8").splitlines()]
+        text = images.read_file(folder / SUMS).decode("utf-8", "replace")
+        lines = [line.split("  ", 1) for line in text.splitlines()]
         findings.need(all(len(line) == 2 for line in lines), f"{SUMS}: a line without a name")
         named = {line[1]: line[0] for line in lines if len(line) == 2}
         for name, sha256 in named.items():
@@ -245,7 +247,7 @@ def _infos(path: Path, findings: reading.Findings) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             return [i for i in archive.infolist() if not i.is_dir()]
-    except (zipfile.BadZipFile, OSError, NotImplementedError) as e:
+    except READ_ERRORS as e:
         findings.add(f"{path.name}: no zip: {e}")
         return []
 
@@ -262,23 +264,30 @@ def _check_jsons(folder: Path, members: dict[str, zipfile.ZipInfo], samples: int
                 for key in _ENTRY_ROLES:
                     name = None if entry[key] is None else document["meta"]["prefix"] + entry[key]
                     findings.need(name is None or name in members, f"{name}: in the JSON, but in no archive")
-    except (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError) as e:
+    except (*READ_ERRORS, TypeError) as e:
         findings.add(f"{layout.JSON_FOLDER}.zip: cannot be read: {e}")
     findings.need(count == samples, f"{layout.JSON_FOLDER}.zip: {count} entries for {samples} samples")
 
 
 def _compare(folder: Path, placed: tuple[Placed, ...], dataset: Dataset, findings: reading.Findings) -> None:
     """The files of each sample, by the hashes of its manifest."""
-    for entry in placed:
-        source = reading.source_of(dataset, entry, findings)
-        if source is None:
-            continue
-        for tree, name in entry.files.items():
-            try:
-                with zipfile.ZipFile(folder / name) as archive:
-                    for record in (f for f in source.manifest.files if f.path.startswith(f"{tree}/{source.key}/")):
-                        with archive.open(record.path.removeprefix(f"{tree}/")) as reader:
-                            same = hashlib.file_digest(reader, "sha256").hexdigest() == record.sha256  # type: ignore[arg-type]
-                        findings.need(same, f"{record.path}: not the data set's file")
-            except (zipfile.BadZipFile, OSError, KeyError) as e:
-                findings.add(f"{entry.sample}: {name} cannot be read: {e}")
+    with contextlib.ExitStack() as stack:
+        archives: dict[str, zipfile.ZipFile] = {}  # each opened once: its directory may list 100,000 members
+        for entry in placed:
+            source = reading.source_of(dataset, entry, findings)
+            if source is None:
+                continue
+            for tree, name in entry.files.items():
+                try:
+                    if name not in archives:
+                        archives[name] = stack.enter_context(zipfile.ZipFile(folder / name))
+                    _compare_members(archives[name], source, tree, findings)
+                except READ_ERRORS as e:
+                    findings.add(f"{entry.sample}: {name} cannot be read: {e}")
+
+
+def _compare_members(archive: zipfile.ZipFile, source: OpenSample, tree: str, findings: reading.Findings) -> None:
+    for record in (f for f in source.manifest.files if f.path.startswith(f"{tree}/{source.key}/")):
+        with archive.open(record.path.removeprefix(f"{tree}/")) as reader:
+            same = hashlib.file_digest(reader, "sha256").hexdigest() == record.sha256  # type: ignore[arg-type]
+        findings.need(same, f"{record.path}: not the data set's file")

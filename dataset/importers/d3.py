@@ -29,7 +29,7 @@ from rakelight.dataset.importers.found import (
     read_json,
     some,
 )
-from rakelight.dataset.importers.gather import Gather
+from rakelight.dataset.importers.gather import gathered
 from rakelight.dataset.sample import SampleContent
 from rakelight.errors import DatasetError
 
@@ -180,14 +180,4 @@ def _parts(view: View, oddities: list[str]) -> dict[tuple[str, str, int], str]:
 
 def content(view: View, sample: FoundSample, scratch: Path) -> tuple[SampleContent, list[str]]:
     """Read one sample; raises :class:`RakelightError` for files that cannot be used."""
-    gather = Gather(FORMAT, view, sample, scratch)
-    for role, name in sample.files.items():
-        if role == "MASK":
-            gather.defect_mask(name)
-        elif role == "XYZ":
-            gather.xyz_file(name)
-        elif role == "PCD":
-            gather.cloud(name)
-        else:
-            gather.picture(role, name)
-    return gather.content(), gather.warnings
+    return gathered(FORMAT, view, sample, scratch)

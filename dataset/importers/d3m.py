@@ -28,7 +28,7 @@ from rakelight.dataset.importers.found import (
     our_category,
     our_label,
 )
-from rakelight.dataset.importers.gather import Gather
+from rakelight.dataset.importers.gather import gathered
 from rakelight.dataset.sample import SampleContent
 
 FORMAT = "d3m"
@@ -151,12 +151,4 @@ def _number(text: str) -> int | None:
 
 def content(view: View, sample: FoundSample, scratch: Path) -> tuple[SampleContent, list[str]]:
     """Read one sample; raises :class:`RakelightError` for files that cannot be used."""
-    gather = Gather(FORMAT, view, sample, scratch)
-    for role, name in sample.files.items():
-        if role == "MASK":
-            gather.defect_mask(name)
-        elif role == "XYZ":
-            gather.xyz_file(name)
-        else:
-            gather.picture(role, name)
-    return gather.content(), gather.warnings
+    return gathered(FORMAT, view, sample, scratch)

@@ -143,6 +143,21 @@ class Gather:
         )
 
 
+def gathered(format: str, view: View, sample: FoundSample, scratch: Path) -> tuple[SampleContent, list[str]]:
+    """A sample of a format whose roles are our modalities, each file kept as it is, and warnings."""
+    gather = Gather(format, view, sample, scratch)
+    for role, name in sample.files.items():
+        if role == "MASK":
+            gather.defect_mask(name)
+        elif role == "XYZ":
+            gather.xyz_file(name)
+        elif role == "PCD":
+            gather.cloud(name)
+        else:
+            gather.picture(role, name)
+    return gather.content(), gather.warnings
+
+
 def source_of(format: str, view: View, sample: FoundSample) -> Source:
     """What the manifest says of where a sample came from; its own file names and sizes stand in ``settings``."""
     files = dict(sample.files) | {f"other {n}": name for n, name in enumerate(sample.others, 1)}

@@ -99,10 +99,10 @@ def import_samples(
     StorageError
         The disk is full: what was imported stays, and the same import goes on later.
     """
-    plan = make_plan(dataset, view, found, categories)
-    for sample in plan.there:
-        yield Imported(sample.origin, skipped="there already")
     with dataset.writer() as writer:
+        plan = make_plan(dataset, view, found, categories)  # under the lock: another import may just have ended
+        for sample in plan.there:
+            yield Imported(sample.origin, skipped="there already")
         for done, sample in enumerate(plan.new):
             progress(done, len(plan.new))
             yield _import_one(writer, view, sample, content)

@@ -82,7 +82,7 @@ def read_mask(view: View, name: str) -> tuple[NDArray[np.uint8], tuple[int, ...]
         raise _bad(view, name, f"its pixels are {grey.dtype}; whole numbers are needed")
     counts = np.bincount(grey.ravel())
     values = np.flatnonzero(counts)
-    threshold = 0 if len(values) <= 2 else int(values.max()) // 2
+    threshold = int(values.max()) // 2 if len(values) > 2 else int(values[0]) if len(values) == 2 else 0
     return np.where(grey > threshold, np.uint8(255), np.uint8(0)), tuple(int(v) for v in values[:10])
 
 

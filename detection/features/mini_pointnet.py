@@ -24,7 +24,7 @@ _POINTS_AT_ONCE = 4096  # so that what lies between the layers stays in the proc
 _GPU_POINTS_AT_ONCE = 1 << 18
 
 
-class MiniPointNet(nn.Module):  # type: ignore[misc]
+class MiniPointNet(nn.Module):
     """The layers under their official names; they only hold the weights, :func:`fold` gives the form that is run."""
 
     def __init__(self, dim: int) -> None:

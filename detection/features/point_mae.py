@@ -105,7 +105,7 @@ def checked_scale(scale: XyzScale) -> XyzScale:
     return scale
 
 
-class _Blocks(nn.Module):  # type: ignore[misc]
+class _Blocks(nn.Module):
     """Holds the blocks one level deeper, as the official names have them."""
 
     def __init__(self, shape: PointMaeShape) -> None:
@@ -115,7 +115,7 @@ class _Blocks(nn.Module):  # type: ignore[misc]
         )
 
 
-class PointMaeEncoder(nn.Module):  # type: ignore[misc]
+class PointMaeEncoder(nn.Module):
     """The encoder: groups in, tokens after chosen layers out."""
 
     def __init__(self, shape: PointMaeShape) -> None:

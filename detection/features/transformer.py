@@ -49,14 +49,14 @@ def _onednn_linear() -> Any:
     return product if same else None
 
 
-class Linear(nn.Linear):  # type: ignore[misc]
+class Linear(nn.Linear):
     """``nn.Linear`` through :func:`linear`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)
 
 
-class Attention(nn.Module):  # type: ignore[misc]
+class Attention(nn.Module):
     """Multi-head self-attention, softmax(q kᵀ/√d) v (Vaswani et al. 2017, eq. 1)."""
 
     def __init__(self, dim: int, heads: int, qkv_bias: bool) -> None:
@@ -72,7 +72,7 @@ class Attention(nn.Module):  # type: ignore[misc]
         return self.proj(x.transpose(1, 2).reshape(batch, tokens, dim))
 
 
-class Mlp(nn.Module):  # type: ignore[misc]
+class Mlp(nn.Module):
     """Two linear layers with a GELU (the exact one) between."""
 
     def __init__(self, dim: int) -> None:
@@ -84,7 +84,7 @@ class Mlp(nn.Module):  # type: ignore[misc]
         return self.fc2(F.gelu(self.fc1(x)))
 
 
-class LayerScale(nn.Module):  # type: ignore[misc]
+class LayerScale(nn.Module):
     """A weight for each channel."""
 
     def __init__(self, dim: int) -> None:
@@ -95,7 +95,7 @@ class LayerScale(nn.Module):  # type: ignore[misc]
         return x * self.gamma
 
 
-class Block(nn.Module):  # type: ignore[misc]
+class Block(nn.Module):
     """One pre-norm transformer block of (N, T, dim) tokens.
 
     DINO and DINOv2 have a bias in ``qkv`` and norms with ε = 1e-6; Point-MAE has neither.

@@ -48,7 +48,7 @@ SHAPES = {
 }
 
 
-class _PatchEmbed(nn.Module):  # type: ignore[misc]
+class _PatchEmbed(nn.Module):
     def __init__(self, shape: VitShape) -> None:
         super().__init__()
         self.proj = nn.Conv2d(3, shape.dim, shape.patch, shape.patch)
@@ -57,7 +57,7 @@ class _PatchEmbed(nn.Module):  # type: ignore[misc]
         return self.proj(pictures).flatten(2).transpose(1, 2)
 
 
-class VisionTransformer(nn.Module):  # type: ignore[misc]
+class VisionTransformer(nn.Module):
     """A vision transformer that hands out its patch tokens after chosen blocks."""
 
     def __init__(self, shape: VitShape) -> None:

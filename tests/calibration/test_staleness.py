@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from rakelight.calibration.rig_calibration import RigCalibration
-from rakelight.calibration.rig_facts import FrameWindow, RigFacts, facts_of, known_rig, same_body, with_base
+from rakelight.calibration.rig_facts import (
+    FrameWindow,
+    RigFacts,
+    check_of_rig,
+    facts_of,
+    known_rig,
+    same_body,
+    with_base,
+)
 from rakelight.calibration.staleness import Limits, Stale, drifted, stale_for, staleness
 from rakelight.dataset.recording import CalibrationLimits, Description, Recording, Sensor, Shot
 from rakelight.dataset.recording_writer import write_recording
@@ -192,6 +200,13 @@ class TestDrifted:
         assert "check of steps on 2025-03-04" in found.sentence
 
 
+def test_a_calibration_that_failed_from_the_first_says_so() -> None:
+    good, bad = (calibration(quality={"verdict": v}) for v in ("WARN", "FAIL"))
+    assert staleness(good, rig(), at(1)) == ()
+    (found,) = staleness(bad, rig(), at(1))
+    assert found.kind == "failed" and "lab" in found.sentence and "calibrate again" in found.sentence
+
+
 class TestFacts:
     def test_of_recordings_and_through_a_saved_calibration(self, tmp_path: Path) -> None:
         times = [at(days).isoformat() for days in (2, 0, 1)]
@@ -228,6 +243,26 @@ class TestFacts:
         with pytest.raises(CalibrationError) as wrong:
             facts_of(made)
         assert wrong.value.code == code and all(w in wrong.value.message for w in (*words, "/a", "/c"))
+
+    @pytest.mark.parametrize(
+        ("change", "code", "words"),
+        [
+            ({"devices": {"camera": "Vendor GX-20 7"}}, "calibration.mixed_cameras", ("24305512", "GX-20 7")),
+            ({"rig_id": "bench-2"}, "calibration.mixed_cameras", ("'bench-1'", "'bench-2'")),
+            ({"devices": {"lights": "ccs at COM9"}}, "calibration.mixed_devices", ("ccs",)),
+            ({"size": (4, 4)}, "calibration.mixed_cameras", ("4×4 px", "Mono8")),
+            ({"sensor": {"offset_x": 8}}, "calibration.mixed_cameras", ("(8, 0)", "(0, 0)")),
+        ],
+    )
+    def test_of_another_rig_than_the_open_one(
+        self, tmp_path: Path, change: dict[str, Any], code: str, words: tuple[str, ...]
+    ) -> None:
+        open_rig = RigFacts(rig_id="bench-1", devices=DEVICES, pixel_formats=("Mono8",), window=WINDOW)
+        good = [record(tmp_path / "a", rig_id="bench-1", devices=DEVICES), record(tmp_path / "imported")]
+        check_of_rig(good, open_rig)
+        with pytest.raises(CalibrationError) as wrong:
+            check_of_rig([*good, record(tmp_path / "c", **change)], open_rig)
+        assert wrong.value.code == code and all(w in wrong.value.message for w in (*words, "/c"))
 
     def test_parts_of_a_base_are_as_old_as_the_base(self) -> None:
         new = RigFacts(

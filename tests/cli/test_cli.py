@@ -111,8 +111,9 @@ def test_calibrate_reconstruct_and_store(rakelight: Callable[..., Done], made: P
     assert refused.code == 10 and "in the data set already, as knob/OK/S0001" in refused.err
     assert rakelight("dataset", "init", tmp_path / "other").code == 0
     assert rakelight("dataset", "add", tmp_path / "other", *add[3:], *scratch).code == 0
-    shown = rakelight("dataset", "show", tmp_path / "other", "--verify")
-    assert "1 sample(s)" in shown.out and "every file is whole" in shown.out and "MASK" in shown.out
+    shown = rakelight("dataset", "show", tmp_path / "other")
+    assert "1 sample(s)" in shown.out and "MASK" in shown.out
+    assert "whole (every byte)" in rakelight("dataset", "verify", tmp_path / "other").out
     assert [n for n in names(tmp_path) if n.startswith(".")] == []
 
 
@@ -171,7 +172,7 @@ def test_index_that_is_out_of_date_is_a_warning(
     done = rakelight("dataset", "show", own / "set")
     assert (done.code, done.err) == (0, "")
     (own / "set" / "meta" / "manifest.jsonl").unlink()
-    done = rakelight("dataset", "show", own / "set", "--verify")
+    done = rakelight("dataset", "show", own / "set")
     assert done.code == 0 and "warning" in done.err and "next writer mends it" in done.err
     assert rakelight("dataset", "show", own / "set", "--json").json["index_problems"]
     assert rakelight(*parts).code == 0

@@ -13,7 +13,15 @@ import pytest
 from rakelight.dataset import layout
 from rakelight.dataset.annotations import Annotation, Region, check_regions, read_annotation
 from rakelight.dataset.defect_points import cloud_points, map_points, write_labelled_points
-from rakelight.dataset.defects import DEFECTS_FILE, DefectTable, described, keep_defects, new_code, read_defects
+from rakelight.dataset.defects import (
+    DEFECTS_FILE,
+    DefectTable,
+    described,
+    keep_defects,
+    new_code,
+    read_defects,
+    stored_defects,
+)
 from rakelight.dataset.drawing_files import read_drawings
 from rakelight.dataset.drawings import ReadOptions
 from rakelight.dataset.label_compare import compare_drawings, iou
@@ -401,7 +409,8 @@ def test_codes_come_from_names_and_stay() -> None:
 
 def test_the_table_knows_every_label_and_keeps_descriptions(dataset: Dataset) -> None:
     table = read_defects(dataset.root)
-    assert set(table.defects) == {"scratch", "dent"} and not (dataset.root / DEFECTS_FILE).exists()
+    assert set(table.defects) == {"scratch", "dent"}
+    assert stored_defects(dataset.root) == table  # kept by the writer that committed the first of each
     with dataset.writer():
         keep_defects(dataset.root, described(table, "scratch", "a line deeper than 5 µm"))
     assert read_defects(dataset.root).defects["scratch"].description == "a line deeper than 5 µm"
@@ -520,3 +529,11 @@ def test_points_as_real3d_ad_has_them(tmp_path: Path) -> None:
 def test_without_points_it_is_told(dataset: Dataset, tmp_path: Path) -> None:
     done = export_labels(dataset, [NG], tmp_path / "out", "points")
     assert done.samples == 0 and "no PCD" in done.left_out[str(NG)]
+
+
+def test_codes_that_were_given_stay_when_a_defect_before_them_in_the_alphabet_comes(dataset: Dataset) -> None:
+    before = read_defects(dataset.root).defects
+    with dataset.writer() as writer:
+        writer.commit(SampleContent("knob_cap", "bent", "0" * 14, {5: np.zeros((48, 64, 3), np.uint8)}))
+    after = read_defects(dataset.root).defects
+    assert {name: after[name] for name in before} == before and after["bent"].index == len(before) + 1

@@ -20,6 +20,8 @@ from rakelight.dataset.coco import coco_document, read_coco
 from rakelight.dataset.coco_rle import decode_rle, encode_rle, pack_counts, unpack_counts
 from rakelight.dataset.defects import DefectTable
 from rakelight.dataset.drawings import Drawing, ReadOptions
+from rakelight.dataset.labelme import labelme_document
+from rakelight.dataset.layout import SampleKey
 from rakelight.dataset.mask_files import read_cvat_masks, read_mask
 from rakelight.dataset.shapes import Circle, Polygon, Rectangle, mask_shape
 from rakelight.errors import DatasetError, RakelightError
@@ -184,6 +186,17 @@ def test_out_and_back_covers_the_same_pixels(tmp_path: Path) -> None:
         r.model_dump(exclude={"shape"}) for r in regions
     ]
     assert (drawing.annotator, drawing.names) == ("anna", (PICTURE, KEY))
+
+
+def test_keys_that_other_programs_left_replace_none_of_the_formats() -> None:
+    foreign = {"id": 99, "bbox": "x", "label": "other", "points": [], "flags": 7, "group_id": "g", "own": 1}
+    region = Region(defect="scratch", shape=Rectangle(points=((2, 3), (5, 6))), extra=foreign)
+    annotation = annotation_of(State(regions=(region,)), (H, W))
+    drawn = coco_document([(PICTURE, KEY, annotation)], ["scratch"])["annotations"][0]
+    assert (drawn["id"], drawn["bbox"], drawn["own"]) == (1, [2, 3, 3, 3], 1)
+    shape = labelme_document(annotation, PICTURE, SampleKey.parse(KEY))["shapes"][0]
+    assert (shape["label"], shape["group_id"], shape["flags"], shape["own"]) == ("scratch", None, {}, 1)
+    assert len(shape["points"]) == 2
 
 
 def test_one_bad_picture_does_not_stop_the_others(tmp_path: Path) -> None:

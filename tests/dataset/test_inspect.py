@@ -16,7 +16,7 @@ from PIL import Image
 
 from rakelight.cli.dataset import dataset as commands
 from rakelight.dataset import inspect as module
-from rakelight.dataset.inspect import Answer, Inspection, auroc_of, inspect
+from rakelight.dataset.inspect import Answer, Inspection, inspect
 from rakelight.dataset.inspect_page import page
 from rakelight.dataset.writer import Dataset
 from rakelight.errors import DatasetError
@@ -245,12 +245,6 @@ def test_other_formats_get_their_answers(tmp_path: Path) -> None:
     assert answer(found, "How are missing").answer.startswith("(0, 0, 0)")
     with pytest.raises(DatasetError):
         inspect(tmp_path / "absent")
-
-
-def test_auroc() -> None:
-    assert auroc_of([1, 2, 3], [4, 5]) == 1
-    assert auroc_of([4, 5], [1, 2, 3]) == 0
-    assert auroc_of([1, 1], [1, 1]) == 0.5
 
 
 def test_page_shows_every_answer_and_takes_no_markup(tmp_path: Path) -> None:

@@ -184,6 +184,7 @@ FULL = png(np.full((3, 4), 255))
         (document(shape("circle", [[5, 5], [5, 5]])), "radius_px"),
         (document(shape("point", [[5, 5]])), "has no area"),
         (document(shape("blob", TRIANGLE)), "'blob' is not known"),
+        (document(shape(["polygon"], TRIANGLE)), "is not known"),  # type: ignore[arg-type]
         (document(shape("mask", [[1, 1], [4, 3]])), "PNG in base64"),
         (document(shape("mask", [[1, 1], [4, 3]], mask="###")), "no base64"),
         (document(shape("mask", [[1, 1], [4, 3]], mask="aGVsbG8=")), "not that of a .png"),

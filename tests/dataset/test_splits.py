@@ -362,6 +362,12 @@ def test_folds_are_files_of_their_own(dataset: Dataset) -> None:
     assert official(dataset) == before
     with pytest.raises(InputError, match="another number of folds"):
         write_splits(dataset, "cross", SplitRule())
+    other = write_splits(dataset, "cross", SplitRule(folds=2, validation=0, seed=1), overwrite=True)
+    other.paths[0].write_text(
+        json.dumps(made.splits[0].model_dump(by_alias=True))
+    )  # as a power cut between them leaves it
+    with pytest.raises(DatasetError, match="do not belong together"):
+        read_split(dataset.root, "cross")
     made.paths[0].unlink()
     with pytest.raises(DatasetError, match="not complete"):
         read_split(dataset.root, "cross")

@@ -338,6 +338,7 @@ def changed(array: np.ndarray, place: Any, value: Any) -> np.ndarray:
         ({"specimen": "a\nb"}, "input.text", "specimen"),
         ({"quality": {"a": float("nan")}}, "input.not_json", "quality"),
         ({"extras": {"Normals": np.zeros((H, W), np.uint16)}}, "dataset.name_invalid", "two files"),
+        ({"extras": {"defect_classes": np.zeros((H, W), np.uint8)}}, "dataset.name_invalid", "two files"),
         ({"originals": {"RGBL09": np.zeros((H, W, 3), np.uint8)}}, "input.unknown_name", "RGBL09"),
         ({"originals": {"RGBL05": np.zeros((H, W + 1, 3), np.uint8)}}, "input.shape", "original RGBL05"),
         ({"files": {"RGBL05": Path("a.jpg")}}, "input.twice", "RGBL05"),

@@ -29,7 +29,8 @@ def test_shares_are_exact_and_hard_swap_undoes_itself(dim, grid, k, alpha, seed)
     k = min(k, grid)
     indices = SwapIndices.draw(dim, grid, k, alpha, seed)
     blocks = (-(-grid // k)) ** 2
-    assert len(indices.channels) == int(np.ceil(round(alpha * dim, 9)))
+    assert len(indices.channels) == (1 + int(round(alpha * (dim - 1), 9)) if alpha else 0)
+    assert abs(len(indices.channels) - alpha * dim) < 1
     assert len(indices.blocks) == len(set(indices.blocks.tolist())) == round(alpha * blocks)
     rgb, ps = maps(indices, seed=seed)
     once = swap(rgb, ps, indices, mode="hard")

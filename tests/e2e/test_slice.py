@@ -67,7 +67,7 @@ def test_from_pictures_to_sample(scenes: Any, tmp_path: Path) -> None:
     options = ("-c", "calibration/lab", "--category", "knob_cap", "--label", "OK")
     added = run(tmp_path, "dataset", "add", "parts", "rec/knob", *options)
     assert len(added["added"]) == 1
-    shown = run(tmp_path, "dataset", "show", "parts", "--verify")
+    shown = run(tmp_path, "dataset", "show", "parts")
     assert shown["problems"] == {} and shown["samples"][0]["sample"] == added["added"][0]["sample"]
     dataset = Dataset.open(tmp_path / "parts")
     assert [dataset.verify_sample(s) for s in dataset.samples()] == [[]]

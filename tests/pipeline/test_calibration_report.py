@@ -51,7 +51,7 @@ def made_up() -> ReportFacts:
     slant, lights = np.radians(45.0), []
     for zone, azimuth in enumerate(np.radians([0.4, 91.0, 179.5, 270.3]), 1):
         direction = np.array([np.sin(slant) * np.cos(azimuth), np.sin(slant) * np.sin(azimuth), np.cos(slant)])
-        lights.append(LightFact(zone, direction, 1 + 0.03 * zone, 0.1 * zone, 210.0 + zone, 0.2))
+        lights.append(LightFact(zone, direction, 1 + 0.03 * zone, 210.0 + zone, 0.1 * zone, 1.5))
     start = datetime(2025, 3, 1, 7, 30, tzinfo=UTC)
     times = tuple(start + timedelta(days=k) for k in range(40))
     drift = 0.4 + 0.05 * np.arange(40) + rng.normal(0, 0.25, 40)
@@ -162,9 +162,9 @@ class TestPage:
         assert text.index("✕ FAIL 3 PASS, 2 WARN, 1 FAIL. Failed: step of 1 mm.") < text.index("Criteria")
         for part in (
             "joint reprojection error 0.187 px ≤ 0.3 px ✓ PASS How far",
-            "held out / in the fit 1.12 ≤ 1.3 ✓ PASS",
+            "held out / in the fit 1.12 ≤ 1.2, FAIL > 1.3 ✓ PASS",
             "corners kept 98.7 % ≥ 95 % ✓ PASS",
-            "light directions 0.410 ° ≤ 0.5 ° ! WARN",
+            "light directions 0.410 ° ≤ 0.4 °, FAIL > 0.5 ! WARN",
             "step of 1 mm 3.60 µm ≤ 3 µm ✕ FAIL",
             "flat field, evenness not measured ≤ 20 % ! WARN",
             "bench 3",
@@ -175,7 +175,7 @@ class TestPage:
             "40 checks, 6 beyond the limits (squares).",
             "1 check, none beyond the limits.",
             "538 corners, rms",
-            "zone slant ° azimuth ° strength spread ° plane ° distance mm 1 45.0 0.4 1.030 0.10 0.20 211",
+            "zone slant ° azimuth ° strength distance mm σ mm apart mm 1 45.0 0.4 1.030 211 0.10 1.5",
             "direction rms px held out px corners kept % baseline mm 1 0.170 0.190 98.1 105",
         ):
             assert part in text, part
@@ -239,6 +239,19 @@ class TestVerdicts:
     )
     def test_judge(self, value: float | None, options: dict[str, float], verdict: str) -> None:
         assert Criterion.judge("x", value, "px", 1.0, "", **options).verdict == verdict
+
+    @pytest.mark.parametrize(
+        ("options", "words", "signs"),
+        [
+            ({}, "at most 1", "≤ 1 px"),
+            ({"warn": 0.8}, "at most 0.8, FAIL above 1", "≤ 0.8 px, FAIL &gt; 1"),
+            ({"warn": 1.1, "at_least": True}, "at least 1.1, FAIL below 1", "≥ 1.1 px, FAIL &lt; 1"),
+        ],
+    )
+    def test_both_limits_are_told(self, options: dict[str, float], words: str, signs: str) -> None:
+        criterion = Criterion.judge("x", 1.0, "px", 1.0, "", **options)
+        assert criterion.limits == words
+        assert f">{signs}</td>" in report_html(replace(made_up(), criteria=(criterion,)))
 
     def test_the_whole_is_as_bad_as_its_worst(self) -> None:
         full = made_up()

@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rakelight import files
 from rakelight.calibration.rig_calibration import RigCalibration
-from rakelight.dataset import images, layout
+from rakelight.dataset import images, journal, layout, staging
 from rakelight.dataset.encoded_maps import decode_normals
 from rakelight.dataset.opened import OpenSample
 from rakelight.dataset.recording import Recording
-from rakelight.dataset.writer import Dataset
-from rakelight.errors import RakelightError
+from rakelight.dataset.writer import Dataset, DatasetWriter
+from rakelight.errors import ConfigError, RakelightError, StorageError
 from rakelight.pipeline import many
 from rakelight.pipeline.addition_list import additions_of
-from rakelight.pipeline.dataset_add import Addition, Derivation, add, find_recordings
+from rakelight.pipeline.dataset_add import Addition, add, find_recordings
 from rakelight.pipeline.dataset_rebuild import Wish, rebuild
 from rakelight.pipeline.many import Crew
 from rakelight.pipeline.simulate import Settings, simulate
@@ -118,6 +119,28 @@ def test_one_bad_recording_never_stops_the_rest(lit: Any, tmp_path: Path) -> Non
     assert list((dataset.root / ".staging").iterdir()) == []
 
 
+def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(
+    lit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = new_set(tmp_path)
+    staged = 0
+
+    def stage(*arguments: Any, **options: Any) -> Any:
+        nonlocal staged
+        staged += 1
+        if staged == 2:
+            raise StorageError("disk full while writing x", hint="free some space", code="storage.disk_full")
+        return real(*arguments, **options)
+
+    real = staging.stage
+    with monkeypatch.context() as patch:
+        patch.setattr(staging, "stage", stage)
+        with pytest.raises(StorageError, match="disk full"):
+            list(add(dataset, additions(lit), crew=HERE))
+    assert staged == 2 and len(dataset.listed()) == 1 and list((dataset.root / ".staging").iterdir()) == []
+    assert [bool(r.sample) for r in add(dataset, additions(lit), crew=HERE)] == [False, True, True]
+
+
 def test_a_name_that_loaders_trip_over_is_refused_before_any_work(lit: Any, tmp_path: Path) -> None:
     dataset = new_set(tmp_path)
     with pytest.raises(RakelightError, match="rgb"):
@@ -159,6 +182,17 @@ def test_a_worker_that_dies_or_fails_costs_one_task() -> None:
     assert outcomes[0] == {"n": 0} and outcomes[2] == {"n": 3} and outcomes[4] == {"n": 4}
     assert outcomes[1]["error"]["code"] == "internal" and "a defect" in outcomes[1]["error"]["message"]
     assert outcomes[3]["error"]["code"] == "many.worker_died"
+
+
+@pytest.mark.slow
+def test_a_cluster_without_workers_is_told_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+        monkeypatch.setattr(many, "_CONNECT_S", 1)
+        with pytest.raises(ConfigError) as caught:
+            list(many.run(boom, [{"n": 0}], Crew(cluster.scheduler_address)))
+    assert caught.value.code == "many.no_workers"
 
 
 @pytest.mark.parametrize("crew", [("somewhere", None, 1), ("local", 0, 1), ("local", 1, 0)])
@@ -224,15 +258,20 @@ def test_rebuilt_samples_keep_key_label_and_mask_and_count_revisions(scenes: Any
     assert [r.reason for r in rebuild(dataset, crew=HERE)] == ["", "", ""]
     with dataset.writer() as writer:
         moved = writer.relabel(layout.SampleKey("knob_cap", "scratch", 1), "dent", by="me")
-    done = {str(r.key): r for r in rebuild(dataset, Wish(derivation=Derivation(ps="relief")), crew=HERE)}
+    done = {str(r.key): r for r in rebuild(dataset, Wish(ps="relief"), crew=HERE)}
     assert {r.reason for r in done.values()} == {"other settings"} and {r.revision for r in done.values()} == {2}
     sample = OpenSample(dataset.root, moved)
     assert np.array_equal(sample.mask(), mask)
     assert sample.manifest.labels[0].label == "scratch" and sample.manifest.source.settings["ps"] == "relief"
-    assert [r.reason for r in rebuild(dataset, Wish(derivation=Derivation(ps="relief")), crew=HERE)] == ["", "", ""]
+    assert [r.reason for r in rebuild(dataset, Wish(ps="relief"), crew=HERE)] == ["", "", ""]
+    fused = list(rebuild(dataset, Wish(fuse=True), keys=[moved], crew=HERE))
+    assert [(r.reason, r.error) for r in fused] == [("other settings", None)]
+    settings = OpenSample(dataset.root, moved).manifest.source.settings
+    assert (settings["ps"], settings["fuse"]) == ("relief", True)  # what was not asked for stays
+    assert [r.reason for r in rebuild(dataset, Wish(ps="relief"), keys=[moved], crew=HERE)] == [""]
     stronger = _other_calibration(scenes, tmp_path)
     changed = list(rebuild(dataset, Wish(calibration=stronger), keys=[moved], crew=HERE))
-    assert [(r.reason, r.revision) for r in changed] == [("other calibration", 3)]
+    assert [(r.reason, r.revision) for r in changed] == [("other calibration", 4)]
     assert [dataset.verify_sample(info) for info in dataset.samples()] == [[], [], []]
     assert list((dataset.root / ".staging").iterdir()) == []
 
@@ -243,6 +282,32 @@ def _other_calibration(scenes: Any, tmp_path: Path) -> Path:
     known: RigCalibration = scenes.calibration()
     lights = tuple(replace(light, strength=light.strength * 1.1) for light in known.lights)
     return replace(known, calibration_id="lab2", lights=lights, flat_field=None, dark=None).save(tmp_path / "lab2")
+
+
+@pytest.mark.parametrize("fails_at", range(1, 5))
+def test_a_fault_between_the_renames_of_a_rebuild_loses_nothing(
+    lit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
+) -> None:
+    dataset = new_set(tmp_path)
+    list(add(dataset, additions(lit)[:1], crew=HERE))
+    renames = 0
+
+    def interrupted(source: Path, target: Path) -> None:
+        nonlocal renames
+        renames += 1
+        if renames == fails_at:
+            raise KeyboardInterrupt
+        files.replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "replace", interrupted)
+        # The writer settles what is pending when it closes: a process that is killed does not get there.
+        patch.setattr(DatasetWriter, "close", lambda self: None)
+        with pytest.raises(KeyboardInterrupt):
+            list(rebuild(dataset, Wish(force=True), crew=HERE))
+    with dataset.writer() as writer:
+        assert "replacing" in writer.settled
+    assert [(i.revision, dataset.verify_sample(i)) for i in dataset.samples()] == [(2, [])]
 
 
 def test_recordings_that_moved_are_found_by_their_hash(lit: Any, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def test_what_is_dropped_is_put_aside(tmp_path: Path) -> None:
     [
         (replace(SUBJECT, rig_id="bench-2"), "session.other_rig", "bench-2"),
         (replace(SUBJECT, width=80), "session.other_camera", "80×30 px"),
+        (replace(SUBJECT, offset_x=16), "session.other_camera", r"at \(16, 0\)"),
         (replace(SUBJECT, camera="Maker Model 8"), "session.other_camera", "Model 8"),
         (replace(SUBJECT, board=Board(square_mm=5.0)), "session.other_board", "squares of 5 mm"),
     ],

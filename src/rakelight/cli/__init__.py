@@ -67,11 +67,13 @@ class LazyGroup(SuggestingGroup):
         "patterns": ("rakelight.cli.patterns:patterns", "Show or export what the projectors are told to show."),
         "simulate": ("rakelight.cli.simulate:simulate", "Record parts and targets that are known to the micrometre."),
         "dataset": ("rakelight.cli.dataset:dataset", "Build a data set in the Real-IAD D³ format."),
+        "detect": ("rakelight.cli.detect:detect", "Teach a detector from good parts; score parts; measure it."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 1 internal error, 2 wrong usage or input, 3 settings file, 4 device, "
-    "5 doctor found something that does not work, 6 pictures or figures not as they should be, 7 damaged recording or data set, "
-    "8 disk full or not writable, 9 calibration, 130 interrupted.",
+    "5 doctor found something that does not work, 6 pictures or figures not as they should be, 7 recording or data set missing, "
+    "damaged or not as it should be, 8 disk full or not writable, 9 calibration, 10 some of many failed, "
+    "11 model or weights, 130 interrupted.",
 )
 @click.version_option(rakelight.__version__, prog_name="rakelight")
 def cli() -> None:

@@ -14,6 +14,8 @@ from rakelight.cli.console import emit_json, json_option, progress, table, warn
 
 if TYPE_CHECKING:
     from rakelight.calibration.rig_calibration import RigCalibration
+    from rakelight.pipeline.ball_check import BallCheck
+    from rakelight.pipeline.check_judging import Judged
     from rakelight.pipeline.daily_check import Check
     from rakelight.pipeline.repeatability import Repeatability, Run
 
@@ -43,6 +45,13 @@ def _limit(name: str, what: str, usual: str) -> Callable[[Any], Any]:
     metavar="MM,MM,…",
     help="Certified height of each plate over the one below it, lowest first.",
 )
+@click.option(
+    "--ball-mm",
+    callback=_numbers,
+    metavar="D[,D2]",
+    help="Certified diameters of the balls of a ball bar, left to right in the image (any order if they differ by over 2 %).",
+)
+@click.option("--spacing-mm", type=float, metavar="S", help="Certified distance of the centres of both balls.")
 @click.option("--with-table", is_flag=True, help="The table counts as the lowest plate: the first step begins there.")
 @click.option(
     "--history", type=click.Path(path_type=Path), help="JSON lines: compared with, and this check added to them."
@@ -53,7 +62,10 @@ def _limit(name: str, what: str, usual: str) -> Callable[[Any], Any]:
 @_limit("--flatness-um", "Range about a plate's plane, µm.", "20,40")
 @_limit("--parallel-deg", "Angle between two plates, degrees.", "0.05,0.1")
 @_limit("--normals-deg", "Mean angle of solved normals to their plate, degrees.", "2,4")
-@_limit("--drift-um", "Step against the median of the earlier checks, µm.", "3,10")
+@_limit("--form-um", "Probing error of form PF of a ball, µm.", "15,30")
+@_limit("--size-um", "Probing error of size PS of a ball, µm.", "3,10")
+@_limit("--spacing-um", "Sphere-spacing error SD, µm.", "3,10")
+@_limit("--drift-um", "Step, diameter or spacing against the median of the earlier checks, µm.", "3,10")
 @json_option
 @click.pass_context
 def check(
@@ -62,6 +74,8 @@ def check(
     recording: Path,
     calibration: Path,
     steps: tuple[float, ...] | None,
+    ball_mm: tuple[float, ...] | None,
+    spacing_mm: float | None,
     with_table: bool,
     history: Path | None,
     gauge: str | None,
@@ -69,37 +83,63 @@ def check(
     as_json: bool,
     **limits: tuple[float, ...],
 ) -> None:
-    """Check a calibrated rig on the RECORDING of a step gauge or a flat: step heights, flatness, normals, drift.
+    """Check a calibrated rig on the RECORDING of a step gauge, a flat or a ball bar, and against earlier checks.
 
-    The recording has patterns; with zones of light the normals are checked too. Its target is step_gauge, flat or part.
+    The recording has patterns. Of a step gauge or a flat (target step_gauge, flat or part): step heights, flatness, and with
+    zones of light the normals. Of a ball bar (target ball_bar, or part with --ball-mm or --spacing-mm): probing errors of form
+    and size, and the sphere-spacing error.
     Exit code 6 if any figure is FAIL; the check is in the history and the report all the same.
 
     \b
     A gauge of five plates, each morning:
       rakelight calibrate check recordings/gauge -c calibration/lab --steps 1,1,2,3 \\
         --history checks.jsonl --report check.html
+    \b
+    A ball bar:
+      rakelight calibrate check recordings/bar -c calibration/lab --ball-mm 10.0021,10.0004 --spacing-mm 25.0012
     """
     from rakelight.calibration.rig_calibration import RigCalibration
     from rakelight.dataset.recording import Recording
+    from rakelight.pipeline.ball_check import BallCheck, check_balls
     from rakelight.pipeline.calibration_report import write_report
     from rakelight.pipeline.check_history import read_history, write_history
-    from rakelight.pipeline.daily_check import Limits, check_gauge, facts_of
+    from rakelight.pipeline.check_judging import Limits, facts_of
+    from rakelight.pipeline.daily_check import check_gauge
 
     if wrong := [name for name, pair in limits.items() if len(pair) != 2]:
         raise click.BadParameter("two numbers are needed, WARN,FAIL", param_hint=f"--{wrong[0].replace('_', '-')}")
     earlier = read_history(history) if history is not None else []
     known, opened = RigCalibration.load(calibration), Recording.open(recording)
-    with progress("checking", quiet=as_json) as step:
-        found = check_gauge(
-            opened,
-            known,
-            steps_mm=steps or (),
-            with_table=with_table,
-            gauge=gauge,
-            limits=Limits(**{name: (pair[0], pair[1]) for name, pair in limits.items()}),
-            history=earlier,
-            progress=step,
+    of_balls = ball_mm is not None or spacing_mm is not None or opened.info.target == "ball_bar"
+    if of_balls and (steps is not None or with_table):
+        raise click.UsageError(
+            "--steps and --with-table belong to a step gauge, --ball-mm and --spacing-mm to a ball bar"
         )
+    judged_by = Limits(**{name: (pair[0], pair[1]) for name, pair in limits.items()})
+    found: Check | BallCheck
+    with progress("checking", quiet=as_json) as step:
+        if of_balls:
+            found = check_balls(
+                opened,
+                known,
+                ball_mm=ball_mm or (),
+                spacing_mm=spacing_mm,
+                gauge=gauge,
+                limits=judged_by,
+                history=earlier,
+                progress=step,
+            )
+        else:
+            found = check_gauge(
+                opened,
+                known,
+                steps_mm=steps or (),
+                with_table=with_table,
+                gauge=gauge,
+                limits=judged_by,
+                history=earlier,
+                progress=step,
+            )
     facts = facts_of(found)
     if history is not None:
         write_history(history, earlier, found.entry | {"verdict": facts.verdict})
@@ -108,12 +148,30 @@ def check(
     if as_json:
         emit_json(found.to_plain() | {"verdict": facts.verdict, "report": str(report) if report else None})
     else:
-        _tell(found, facts.verdict, report)
+        _tell_balls(found) if isinstance(found, BallCheck) else _tell_plates(found)
+        _tell_verdict(found, facts.verdict, report)
     if facts.verdict == "FAIL":
         ctx.exit(FAILED)
 
 
-def _tell(found: Check, verdict: str, report: Path | None) -> None:
+def _tell_balls(found: BallCheck) -> None:
+    plain = found.to_plain()
+    rows = [
+        (b["name"], f"{b['diameter_mm']:.5f}", f"{b['form_error_um']:.2f}", _or_dash(b["size_error_um"], "+.2f"),
+         f"{b['rms_um']:.2f}", b["points"], f"{b['seen']:.1%}", _or_dash(b["drift_um"], "+.2f"),
+         _or_dash(b["trend_um_per_day"], "+.3f"))
+        for b in plain["balls"]
+    ]  # fmt: skip
+    columns = ("ball", "diameter mm", "form PF µm", "size PS µm", "rms µm", "points", "of the sphere", "drift µm",
+               "trend µm a day")  # fmt: skip
+    table(f"{found.entry['gauge']}, calibration {found.entry['calibration_id']}", columns, rows)
+    s = plain["spacing"]
+    row = (f"{s['spacing_mm']:.5f}", _or_dash(s["error_um"], "+.2f"), _or_dash(s["drift_um"], "+.2f"),
+           _or_dash(s["trend_um_per_day"], "+.3f"))  # fmt: skip
+    table("", ("sphere spacing mm", "error SD µm", "drift µm", "trend µm a day"), [row])
+
+
+def _tell_plates(found: Check) -> None:
     plain = found.to_plain()
     rows = [
         (k, p["points"], f"{p['flatness_um']:.2f}", f"{p['rms_um']:.2f}", _or_dash(p["normals_deg"]),
@@ -129,6 +187,9 @@ def _tell(found: Check, verdict: str, report: Path | None) -> None:
     ]  # fmt: skip
     if rows:
         table("", ("step", "height mm", "standard error µm", "error µm", "drift µm", "trend µm a day"), rows)
+
+
+def _tell_verdict(found: Judged, verdict: str, report: Path | None) -> None:
     judged = [
         (c.verdict, c.name, "–" if c.value is None else f"{c.value:.4g} {c.unit}", f"at most {c.limit:g}")
         for c in found.criteria

@@ -117,7 +117,8 @@ def _take(walk: GuidedWalk, face: _Lines | _Terminal, stop: _Stop, force: bool) 
     if taken.recording is None:
         _say(f"not taken, because {taken.reason}" + ("" if force else "; f takes it all the same"))
         return ""
-    _say(f"taken: {taken.recording.folder.name}; {walk.needs.sentence}")
+    board = taken.recording.info.target == walk.board.kind
+    _say(f"taken: {taken.recording.folder.name}" + (f"; {walk.needs.sentence}" if board else ""))
     return "taken"
 
 
@@ -188,11 +189,14 @@ class _Terminal:
     def progress(self, told: Progress) -> None:
         """How far the capture is."""
         trouble = f" – {told.trouble}" if told.trouble else ""
-        self._line(f"taking {told.shot}: {told.done} of {told.total}{trouble}")
+        what = f"taking {told.shot}" if told.shot else "storing"
+        self._line(f"{what}: {told.done} of {told.total}{trouble}")
 
     def clear(self) -> None:
         """Empty the live line."""
         click.echo("\r\x1b[2K", nl=False, err=True)
+
+    close = clear  # so that what is said next has a line of its own
 
     def _line(self, text: str) -> None:
         room = shutil.get_terminal_size().columns - 1
@@ -244,7 +248,8 @@ def _input(stop: _Stop) -> Iterator[_Lines | _Terminal]:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         yield _Lines(stop)
     elif os.name == "nt":
-        yield _Terminal(stop, _poll_windows)
+        with contextlib.closing(_Terminal(stop, _poll_windows)) as face:
+            yield face
     else:
         import termios
         import tty
@@ -253,7 +258,8 @@ def _input(stop: _Stop) -> Iterator[_Lines | _Terminal]:
         before = termios.tcgetattr(number)
         tty.setcbreak(number)  # keys one at a time; Ctrl-C stays a signal
         try:
-            yield _Terminal(stop, _poll_posix)
+            with contextlib.closing(_Terminal(stop, _poll_posix)) as face:
+                yield face
         finally:
             termios.tcsetattr(number, termios.TCSADRAIN, before)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,11 @@ from rakelight.cli.console import emit_json, json_option, progress, table, warn
 if TYPE_CHECKING:
     from rakelight.calibration.boards import Board
     from rakelight.dataset.recording import Recording
+    from rakelight.pipeline.report_facts import ReportFacts
 
 DOCUMENT = "rig_calibration.json"
 REPORT = "report.html"
+FAILED = 6
 
 
 @click.command("rig")
@@ -86,7 +89,7 @@ def rig(
       dark                  dark map
 
     Writes the calibration and in it report.html: every figure with its limit, PASS, WARN or FAIL. What was not recorded is
-    left out and said.
+    left out and said. Exit code 6 if any figure is FAIL; the calibration and its report are written all the same.
 
     \b
     Examples:
@@ -152,16 +155,23 @@ def _calibrate(
     summary["criteria"] = [vars(criterion) for criterion in facts.criteria]
     if as_json:
         emit_json(summary | {"output": str(output)})
-        return
+    else:
+        _tell(report.calibration.warnings, facts, output)
+    if facts.verdict == "FAIL":
+        click.get_current_context().exit(FAILED)
+
+
+def _tell(warnings: Iterable[str], facts: ReportFacts, output: Path) -> None:
+    """Every figure with its verdict, warnings, and where everything lies."""
     rows = [
         (
             c.verdict,
             c.name,
             "–" if c.value is None else f"{c.value:.4g} {c.unit}".strip(),
-            "" if c.limit is None else f"{'at least' if c.at_least else 'at most'} {c.limit:g}",
+            c.limits,
         )
         for c in facts.criteria
     ]
     table(f"{output.name}: {facts.verdict}", ("verdict", "figure", "value", "limit"), rows)
-    warn(report.calibration.warnings)
+    warn(warnings)
     click.echo(f"written to {output}\nlook at {output / REPORT}")

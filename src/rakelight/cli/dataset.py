@@ -78,20 +78,18 @@ def init(
 @dataset.command("show")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--category", help="Only this product.")
-@click.option(
-    "--verify", is_flag=True, help="Read every file and compare it with its checksum; exit code 7 if any differs."
-)
 @json_option
 @click.pass_context
-def show(ctx: click.Context, folder: Path, category: str | None, verify: bool, as_json: bool) -> None:
-    """List the samples of the data set in FOLDER, and what is wrong with any of them.
+def show(ctx: click.Context, folder: Path, category: str | None, as_json: bool) -> None:
+    """List the samples of the data set in FOLDER, and those whose manifest cannot be used.
 
-    Exit code 7 if anything is. An index that is out of date is a warning only: the next writer mends it.
+    Exit code 7 if there are any. An index that is out of date is a warning only: the next writer mends it. Whether every file
+    is whole is told by `rakelight dataset verify`.
     """
     from rakelight.dataset.writer import Dataset
 
     opened = Dataset.open(folder)
-    problems: dict[str, list[str]] = {}
+    problems: dict[str, str] = {}
     listed: list[dict[str, Any]] = []
     for info in opened.samples(category):
         listed.append(
@@ -103,9 +101,8 @@ def show(ctx: click.Context, folder: Path, category: str | None, verify: bool, a
                 "timestamp": info.timestamp,
             }
         )
-        found = opened.verify_sample(info) if verify else [info.damage] if info.damage else []
-        if found:
-            problems[str(info.key)] = found
+        if info.damage:
+            problems[str(info.key)] = info.damage
     index_problems = opened.index_problems()
     if as_json:
         emit_json(
@@ -126,11 +123,8 @@ def show(ctx: click.Context, folder: Path, category: str | None, verify: bool, a
                 for x in listed
             ],
         )
-        for name, texts in problems.items():
-            for text in texts:
-                click.echo(f"{name}: {text}")
-        if verify and not problems:
-            click.echo("every file is whole and unchanged")
+        for name, text in problems.items():
+            click.echo(f"{name}: {text}")
         warn(f"index: {text}; the samples are safe, and the next writer mends it" for text in index_problems)
     if problems:
         ctx.exit(DAMAGED)

@@ -35,18 +35,16 @@ def _crew_options(command: Any) -> Any:
     return command
 
 
-def _derivation_options(command: Any) -> Any:
-    for option in (
-        click.option("--fuse", is_flag=True, help="Let the normals refine the measured surface."),
-        click.option(
-            "--ps",
-            type=click.Choice(["normals", "relief", "curvature"]),
-            default=None,
-            help="What the pseudo-3D picture shows.  [default: normals]",
-        ),
-    ):
-        command = option(command)
-    return command
+def _derivation_options(ps: str, fuse: str) -> Any:
+    """--ps and --fuse; the arguments say what holds without them."""
+
+    def decorate(command: Any) -> Any:
+        fusing = f"Let the normals refine the measured surface.  [default: {fuse}]"
+        command = click.option("--fuse/--no-fuse", default=None, help=fusing)(command)
+        kinds = click.Choice(["normals", "relief", "curvature"])
+        return click.option("--ps", type=kinds, help=f"What the pseudo-3D picture shows.  [default: {ps}]")(command)
+
+    return decorate
 
 
 @click.command("add")
@@ -70,7 +68,7 @@ def _derivation_options(command: Any) -> Any:
     is_flag=True,
     help="Simulated recordings: category, label, mask and calibration from their truth, where not given.",
 )
-@_derivation_options
+@_derivation_options("normals", "no")
 @_crew_options
 @json_option
 @click.pass_context
@@ -86,7 +84,7 @@ def add(
     rows: Path | None,
     truth: bool,
     ps: str | None,
-    fuse: bool,
+    fuse: bool | None,
     scheduler: str,
     workers: int | None,
     threads: int,
@@ -116,7 +114,7 @@ def add(
     additions = additions_of(
         recordings, rows, category=category, label=label, calibration=calibration, mask=mask, batch=batch, truth=truth
     )
-    derivation = Derivation(ps=ps or "normals", fuse=fuse)  # type: ignore[arg-type]
+    derivation = Derivation(ps=ps or "normals", fuse=bool(fuse))  # type: ignore[arg-type]
     crew = Crew(scheduler, workers, threads)
     told = _Told(ctx, as_json, folder, "added")
     with opened.writer() as writer:
@@ -150,7 +148,7 @@ def add(
     "--recordings", multiple=True, type=click.Path(path_type=Path), help="Where recordings lie, if they were moved."
 )
 @click.option("--force", is_flag=True, help="Also what is up to date.")
-@_derivation_options
+@_derivation_options("as each sample has it", "as each sample has it")
 @_crew_options
 @json_option
 @click.pass_context
@@ -163,7 +161,7 @@ def rebuild(
     recordings: tuple[Path, ...],
     force: bool,
     ps: str | None,
-    fuse: bool,
+    fuse: bool | None,
     scheduler: str,
     workers: int | None,
     threads: int,
@@ -183,7 +181,6 @@ def rebuild(
     from rakelight.dataset.layout import SampleKey, check_category
     from rakelight.dataset.opened import open_samples
     from rakelight.dataset.writer import Dataset
-    from rakelight.pipeline.dataset_add import Derivation
     from rakelight.pipeline.dataset_rebuild import Wish, rebuild
     from rakelight.pipeline.many import Crew
 
@@ -193,14 +190,13 @@ def rebuild(
         check_category(category)
         inside = [s.key for s in open_samples(opened.root, category)]
         keys = inside if keys is None else [k for k in keys if k.category == category]
-    derivation = Derivation(ps=ps or "normals", fuse=fuse) if ps or fuse else None  # type: ignore[arg-type]
     told = _Told(ctx, as_json, folder, "rebuilt")
     with opened.writer() as writer:
         told.leftovers(writer, folder)
         with progress("rebuilding", quiet=as_json) as step:
             for result in rebuild(
                 opened,
-                Wish(calibration, derivation, force),
+                Wish(calibration, ps, fuse, force),  # type: ignore[arg-type]
                 keys=keys,
                 recordings=recordings,
                 crew=Crew(scheduler, workers, threads),

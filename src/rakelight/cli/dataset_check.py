@@ -92,7 +92,9 @@ def check(
         if len(shown) < len(report.findings):
             click.echo(f"… and {len(report.findings) - len(shown)} more; see {QC_FILE}, or pass --all")
         if report.leak is not None:
-            click.echo(f"leak test: {report.leak.verdict} ({report.leak.facts} facts, {report.leak.tests} tests)")
+            leak = report.leak
+            verdict = leak.verdict if leak.tests else "not possible yet"
+            click.echo(f"leak test: {verdict} ({leak.facts} facts, {leak.tests} tests)")
         warn(report.notes)
     if errors:
         ctx.exit(NOT_AS_THEY_SHOULD_BE)

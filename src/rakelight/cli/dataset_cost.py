@@ -85,8 +85,12 @@ def cost(
             }
         )
         return
-    source = f"measured in {measured.samples} sample(s)" if measured.samples else "estimated"
-    rows = [(f.name, f"{f.bytes / 1e6:.2f}", "measured" if f.measured else "estimated") for f in result.files]
+    known, source = "measured", "estimated"
+    if found and found != (width, height):
+        known, source = "scaled", f"scaled by pixels from {measured.samples} sample(s) of {found[0]}×{found[1]} px"
+    elif found:
+        source = f"measured in {measured.samples} sample(s)"
+    rows = [(f.name, f"{f.bytes / 1e6:.2f}", known if f.measured else "estimated") for f in result.files]
     click.echo(f"One sample of {width}×{height} px, {source}:")
     table("", ("file", "MB", ""), rows)
     click.echo(f"a sample: {result.bytes / 1e6:.0f} MB")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 DAMAGED = 7
 _BAD = ("refused", "no sample")
+_CHANGED = ("imported", "reviewed")  # what a dry run only would do
 _FORMATS = click.Choice(["auto", "labelme", "coco", "cvat", "png"])
 
 
@@ -170,7 +171,8 @@ def _tell(ctx: click.Context, outcomes: Any, title: str, as_json: bool, before: 
     if as_json:
         emit_json(ctx.obj)
     else:
-        click.echo(", ".join(f"{n} {status}" for status, n in sorted(counts.items())) or "no files found")
+        told = (f"{n} {before if status in _CHANGED else ''}{status}" for status, n in sorted(counts.items()))
+        click.echo(", ".join(told) or "no files found")
     if any(counts[status] for status in _BAD):
         ctx.exit(DAMAGED)
 
@@ -180,7 +182,7 @@ def _print_outcome(one: Outcome, before: str) -> None:
         warn([f"{one.note if one.status == 'refused' else f'{one.source}: {one.note}'}" + _arrow(one.hint)])
         return
     drawn = ", ".join(f"{name} {px} px" for name, px in (one.defect_px or {}).items())
-    status = before + one.status if one.status in ("imported", "reviewed") else one.status
+    status = before + one.status if one.status in _CHANGED else one.status
     moved = f" (was {one.was})" if one.was else ""
     click.echo(
         f"{one.sample}{moved}: {status}" + (f"; {drawn}" if drawn else "") + (f"; {one.note}" if one.note else "")

@@ -61,7 +61,8 @@ def _addition(
     truth: bool,
 ) -> Addition:
     recording = Path(row["recording"])
-    facts = _truth(recording) if truth else {}
+    given = bool(row.get("calibration") or calibration)
+    facts = _truth(recording, given) if truth else {}
     category = row.get("category") or category or facts.get("name")
     label = row.get("label") or label or (facts.get("label") or layout.OK if facts else None)
     place = row.get("calibration") or calibration or facts.get("calibration_folder")
@@ -86,8 +87,8 @@ def _addition(
     )
 
 
-def _truth(recording: Path) -> dict[str, Any]:
-    """Name, label and calibration of a simulated recording; that of a batch lies beside it."""
+def _truth(recording: Path, given: bool) -> dict[str, Any]:
+    """Name, label and calibration of a simulated recording; that of a batch lies beside it, needed unless one is ``given``."""
     path = recording / truths.FOLDER / truths.FILE_NAME
     if not path.is_file():
         raise DatasetError(
@@ -99,20 +100,30 @@ def _truth(recording: Path) -> dict[str, Any]:
     own = recording / truths.FOLDER / "calibration"
     beside = recording.parent / "calibration" / str(facts.get("calibration", {}).get("id", ""))
     place = own if own.is_dir() else beside
+    if not place.is_dir() and not given:
+        raise DatasetError(
+            f"the true calibration of {recording} is not there: {place} does not exist",
+            hint="a batch keeps it beside its recordings: copy that folder too, or pass --calibration",
+            code="truth.no_calibration",
+        )
     return {"name": facts.get("name"), "label": facts.get("label"), "calibration_folder": str(place)}
 
 
 def _rows(table: Path) -> Iterator[dict[str, str]]:
+    if not table.is_file():
+        raise DatasetError(f"the table {table} does not exist", hint="check the path", code="add.table")
     try:
         text = read_file(table, max_bytes=_MAX_BYTES).decode("utf-8-sig")
-        reader = csv.DictReader(text.splitlines(), strict=True, skipinitialspace=True)
+        head_line = text.partition("\n")[0]
+        between = next((c for c in ",;\t" if c in head_line), ",")  # spreadsheets of some countries write ; or tabs
+        reader = csv.DictReader(text.splitlines(), delimiter=between, strict=True, skipinitialspace=True)
         head = [name.strip().lower() for name in reader.fieldnames or ()]
         unknown = [name for name in head if name not in _COLUMNS]
         if unknown or "recording" not in head:
             raise DatasetError(
                 f"{table}: its head line is {', '.join(head) or 'empty'}; needed: recording, and any of "
                 + ", ".join(_COLUMNS[1:]),
-                hint="name the columns in the first line",
+                hint="name the columns in the first line, with commas in between",
                 code="add.table",
             )
         reader.fieldnames = head

@@ -39,7 +39,6 @@ THUMBS = ("RGBL05", "PS", "XYZ")
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 85]
 _REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 _MOST_CONTOURS = 400
-_PART_MASK = "part_mask.png"
 _ROOM, _LEAST_WINDOW = 1.3, 0.1  # of a small picture: times the part, share of the picture
 _BACKGROUND = 40  # grey where nothing is known
 
@@ -95,7 +94,7 @@ def draw_sample(sample: OpenSample, folder: Path, manifest_sha256: str) -> Drawn
     problems: list[str] = []
     thumbs: list[str] = []
     outlines: dict[str, Outline | None] = {}
-    for name, role in (("defect", "MASK"), ("part", _PART_MASK)):
+    for name, role in (("defect", "MASK"), ("part", layout.PART_MASK_FILE)):
         try:
             mask = sample.image(role)
             outlines[name] = None if mask is None else outline(np.asarray(mask) > 0)
@@ -220,7 +219,7 @@ def _plan(sample: OpenSample) -> Iterator[tuple[str, str, Callable[[], _Made | N
     yield "normals", "Normals", partial(_normals, sample)
     yield "albedo", "Albedo", partial(_albedo, sample)
     yield "XYZ", "Height", partial(_height, sample)
-    yield "part_mask", "Part mask", partial(_mask, sample, _PART_MASK, "Where the part is.")
+    yield "part_mask", "Part mask", partial(_mask, sample, layout.PART_MASK_FILE, "Where the part is.")
     yield "valid", "Normals solved", partial(_mask, sample, "valid.png", "Black: too few lights reached the pixel.")
 
 

@@ -354,10 +354,14 @@ def _position_figures(joint: JointLights) -> dict[str, Any]:
             "misfit": round(plane.misfit, 5),
             "chi2": round(plane.chi2, 2),
             "print_rms": round(plane.print_rms, 5),
-            "from_spheres_mm": [round(float(x), 2) for x in joint.apart_mm],
-            "from_spheres_sigmas": [round(float(x), 1) for x in joint.apart_sigmas],
+            "from_spheres_mm": [_rounded(x, 2) for x in joint.apart_mm],  # None of a single sphere
+            "from_spheres_sigmas": [_rounded(x, 1) for x in joint.apart_sigmas],
         },
     }
+
+
+def _rounded(value: float, digits: int) -> float | None:
+    return round(float(value), digits) if np.isfinite(value) else None
 
 
 def _strength_figures(fit: StrengthFit) -> dict[str, Any]:

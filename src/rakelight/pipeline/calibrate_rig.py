@@ -6,8 +6,8 @@ a plate that the new models measure → lights, flat field and dark over that pl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +27,8 @@ from rakelight.pipeline import surface
 from rakelight.pipeline.calibrate import LightReport, calibrate_from_recordings
 from rakelight.pipeline.calibrate_colour import with_colour
 from rakelight.pipeline.calibrate_maps import DarkMap, dark_map
+from rakelight.pipeline.rig_outcome import RigReport
+from rakelight.pipeline.rig_report import with_verdict
 from rakelight.pipeline.surface_parts import Source, pattern_set_of, slots
 from rakelight.pipeline.zone_frames import grey_mean, is_colour
 from rakelight.reconstruction import decoding
@@ -34,27 +36,12 @@ from rakelight.reconstruction.models import Plane
 from rakelight.reconstruction.patterns import Axis, PatternSet
 
 BOARDS = ("charuco", "chessboard")
+USED_TARGETS = (*BOARDS, "white_plane", "flat", "chrome_sphere", "dark")
 _LEAST_PLANE_SHARE = 0.1  # of the picture, measured on the plate
 _FLAT_MM, _FLAT_SHARE = 0.01, 0.95  # rms of a plate, and the share of its points that lie in its plane
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, eq=False)
-class RigReport:
-    """A rig calibration and how it came about; ``rig`` is None without projectors, ``lights`` without spheres.
-
-    ``plane_rms_mm`` is how flat the plate of the table plane measures, None without one.
-    """
-
-    calibration: RigCalibration
-    board: Board
-    views: tuple[View, ...]
-    camera: CameraSolution
-    rig: RigSolution | None
-    lights: LightReport | None
-    plane_rms_mm: float | None
-    rejected: tuple[str, ...]
+Decoded = tuple[int, dict[Axis, decoding.Decoded]]
 
 
 def calibrate_rig(
@@ -63,7 +50,6 @@ def calibrate_rig(
     board: Board,
     *,
     plate_mm: float = 0.0,
-    rig_id: str | None = None,
     camera_model: Literal["pinhole", "affine"] = "pinhole",
     table_plane: Plane | None = None,
     progress: Progress = lambda step: None,
@@ -74,8 +60,8 @@ def calibrate_rig(
     ----------
     recordings
         In any order, told apart by their ``target``: ``charuco`` or ``chessboard`` (one a pose; with patterns of both axes for
-        the projectors), ``white_plane`` or ``flat`` with patterns (table plane), and what
-        :func:`rakelight.pipeline.calibrate.calibrate_from_recordings` takes.
+        the projectors), ``white_plane`` or ``flat`` with patterns (table plane), and ``chrome_sphere``, ``white_plane`` and
+        ``dark`` as :func:`rakelight.pipeline.calibrate.calibrate_from_recordings` takes them. Others are named and left out.
     plate_mm : float
         Thickness of the plate on the table: the table plane lies that far below its measured surface.
     camera_model : "pinhole" or "affine"
@@ -96,8 +82,14 @@ def calibrate_rig(
             hint="print one with `rakelight calibrate target`, record it in 12 poses or more, tilted by 15–25° to all sides",
             code="calibration.no_board",
         )
-    _check_one_camera(recordings)
-    rejected: list[str] = []
+    used = [r for r in recordings if r.info.target in USED_TARGETS]
+    _check_one_camera(used)
+    rejected = [
+        f"{r.folder.name}: a recording of target {r.info.target!r} takes no part in this calibration; used: "
+        f"{', '.join(USED_TARGETS)}"
+        for r in recordings
+        if r.info.target not in USED_TARGETS
+    ]
     views = _views(poses, board, rejected, progress)
     progress("camera")
     size = poses[0].info.width, poses[0].info.height
@@ -106,10 +98,10 @@ def calibrate_rig(
     rig = None
     if directions:
         progress("camera and projectors")
-        used = [views[k] for k in camera.used]
+        solved = [views[k] for k in camera.used]
         projector = pattern_set_of(Source.of(next(r for r in poses if r.info.pattern_set is not None)))
         rig = solve_rig(
-            used,
+            solved,
             board,
             camera.camera,
             (camera.rotations, camera.translations_mm),
@@ -119,7 +111,7 @@ def calibrate_rig(
     base = RigCalibration(
         calibration_id,
         utc_now(),
-        simulated=any(r.info.simulated for r in recordings),
+        simulated=any(r.info.simulated for r in used),
         camera=rig.camera if rig is not None else camera.camera,
         projectors=rig.projectors if rig is not None else (),
     )
@@ -131,8 +123,8 @@ def calibrate_rig(
         lights = _lights(others, base, board, progress)
     elif others:
         base = with_colour(_with_dark(base, others, rejected), others)
-    calibration = _assemble(base, recordings, board, camera, rig, lights, plane_rms, rejected)
-    return RigReport(calibration, board, tuple(views), camera, rig, lights, plane_rms, tuple(rejected))
+    calibration = _assemble(base, used, board, camera, rig, lights, plane_rms, rejected)
+    return with_verdict(RigReport(calibration, board, tuple(views), camera, rig, lights, plane_rms, tuple(rejected)))
 
 
 # --------------------------------------------------------------------------------------------------------------- views
@@ -212,7 +204,7 @@ def _board_picture(recording: Recording) -> NDArray[np.float32]:
     )
 
 
-def _decoded(recording: Recording, source: Source, pattern_set: PatternSet) -> Any:
+def _decoded(recording: Recording, source: Source, pattern_set: PatternSet) -> Iterator[Decoded]:
     """Direction by direction both axes decoded, the first exposure of a bracket."""
     named, _ = slots(source, pattern_set)
     by_shot = {frame.shot: frame for frame in recording.info.frames}

@@ -131,11 +131,20 @@ def _criteria(criteria: Sequence[Criterion]) -> str:
     for c in criteria:
         absent = "calibrated" if c.verdict == "PASS" else "not measured"  # what is there or not, without a figure
         value = absent if c.value is None else f"{significant(c.value)} {c.unit}".rstrip()
-        limit = "–" if c.limit is None else f"{'≥' if c.at_least else '≤'} {c.limit:g} {c.unit}".rstrip()
+        limit = _limits(c)
         rows.append(
             (html.escape(c.name), html.escape(value), html.escape(limit), _verdict(c.verdict), html.escape(c.sentence))
         )
     return _table((("criterion", ""), ("value", "n"), ("limit", "n"), ("verdict", ""), ("what it means", "")), rows)
+
+
+def _limits(c: Criterion) -> str:
+    """The limit, with that of WARN before it where there is one."""
+    if c.limit is None:
+        return "–"
+    bound, beyond = ("≥", "<") if c.at_least else ("≤", ">")
+    first = f"{bound} {c.limit if c.warn is None else c.warn:g} {c.unit}".rstrip()
+    return first if c.warn is None else f"{first}, FAIL {beyond} {c.limit:g}"
 
 
 # -------------------------------------------------------------------------------------------------------------- figures
@@ -231,18 +240,16 @@ def _light_figures(lights: Sequence[LightFact]) -> str:
     low, high = SLANT_RECOMMENDED_DEG
     plot = svg_plots.directions("light directions", names, [x.direction for x in lights], SLANT_RECOMMENDED_DEG)
     caption = f"As the camera sees the lights around a part: rings are slants, {low:g} to {high:g}° (shaded) is best."
-    heads = ("zone", "slant °", "azimuth °", "strength", "spread °", "plane °", "distance mm")
+    heads = ("zone", "slant °", "azimuth °", "strength", "distance mm", "σ mm", "apart mm")
     rows = []
     for x in lights:
         light = Light(x.zone, x.direction, x.strength)
-        last = (
-            "–" if v is None else f"{v:.{d}f}" for v, d in ((x.spread_deg, 2), (x.plane_deg, 2), (x.distance_mm, 0))
-        )
+        last = ("–" if v is None else f"{v:.{d}f}" for v, d in ((x.distance_mm, 0), (x.sigma_mm, 2), (x.apart_mm, 1)))
         rows.append((str(x.zone), f"{light.slant_deg:.1f}", f"{light.azimuth_deg:z.1f}", f"{x.strength:.3f}", *last))
     table = _table([(head, "n") for head in heads], rows)
     notes = (
-        "Slant: to the viewing axis. Azimuth: counter-clockwise from the right. Spread: between the spheres after the fit. "
-        "Plane: to what the white plane's shading says. Distance: of the source from the part."
+        "Slant: to the viewing axis. Azimuth: counter-clockwise from the right. Distance: of the source from the part; σ: "
+        "standard deviation of its position; apart: by how much the spheres alone and the white plane alone put it apart."
     )
     beside = f"<figure><figcaption><b>Directions and strengths</b>{notes}</figcaption>{table}</figure>"
     return _grid([_plot("Where the lights are", caption, plot), beside])

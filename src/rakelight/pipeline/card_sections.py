@@ -168,7 +168,7 @@ def _capture(dataset: Dataset, stats: DatasetStats, unknown: list[str]) -> str:
     if stats.facts and not rigs:
         unknown.append("the rig: no capture record names it")
     lines = [f"Rig: {', '.join(f'{rig} ({n} samples)' for rig, n in sorted(rigs.items())) or 'not known'}."]
-    origins = Counter(f.origin for f in stats.facts if f.origin)
+    origins = Counter(f.origin.partition(":")[0] for f in stats.facts if f.origin)  # format:place in the source
     lines += [f"Imported from {origin}: {n} samples." for origin, n in sorted(origins.items())]
     days = sorted({f.day for f in stats.facts if f.day})
     if stats.facts and not all(f.day for f in stats.facts):

@@ -1,60 +1,36 @@
-"""The daily check of a calibrated rig: a gauge is measured, and its figures are held against limits and against history."""
+"""The daily check on a step gauge or a flat: measured, and its figures held against limits and against history.
+
+On a ball bar see :mod:`rakelight.pipeline.ball_check`.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
-import rakelight
 from rakelight.calibration import gauges
 from rakelight.calibration.gauges import Plate, Step
 from rakelight.calibration.rig_calibration import RigCalibration
 from rakelight.calibration.staleness import stale_for
 from rakelight.dataset.recording import Recording
 from rakelight.errors import InputError
-from rakelight.pipeline.check_history import SCHEMA, Drift, drift_of, same_check
+from rakelight.pipeline.check_judging import Judged, Limits, drift_criteria, entry_of, judge, over_time
 from rakelight.pipeline.repeatability import solved_normals
-from rakelight.pipeline.report_facts import Criterion, History, ReportFacts
+from rakelight.pipeline.report_facts import Criterion
 from rakelight.pipeline.surface import Surface, measure_surface
 
 TARGETS = ("step_gauge", "flat", "part")  # a capture calls every target a part
 _TABLE_GAP_PX = 10  # of the table round the gauge take no part: shadows and blur
 
 
-@dataclass(frozen=True)
-class Limits:
-    """(WARN beyond, FAIL beyond) of each figure.
-
-    ``step_um`` of the error of a step, ``flatness_um`` of the range about a plate's plane, ``parallel_deg`` between two plates,
-    ``normals_deg`` of the mean angle between photometric normals and their plate, ``drift_um`` of a step against the median of
-    the earlier checks.
-    """
-
-    step_um: tuple[float, float] = (3.0, 10.0)
-    flatness_um: tuple[float, float] = (20.0, 40.0)
-    parallel_deg: tuple[float, float] = (0.05, 0.1)
-    normals_deg: tuple[float, float] = (2.0, 4.0)
-    drift_um: tuple[float, float] = (3.0, 10.0)
-
-    def __post_init__(self) -> None:
-        for name, (warn, fail) in vars(self).items():
-            if not (0 < warn <= fail < math.inf):
-                raise InputError(
-                    f"{name} warns beyond {warn:g} and fails beyond {fail:g}; needed: 0 < warn ≤ fail",
-                    code="check.limits",
-                )
-
-
-@dataclass(frozen=True, eq=False)
-class Check:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Check(Judged):
     """What was measured of a gauge.
 
     Attributes
@@ -67,24 +43,17 @@ class Check:
         Of the steps; empty if not told.
     normals_deg : tuple of (mean angle, angle of the mean)
         Of each plate; empty without light stack.
-    figures : dict of str to float
-        All that goes into the history; the unit is the last word of a name.
-    criteria : tuple of Criterion
-    history : tuple of History
-        Of each step, this check last.
-    drift : dict of step name to Drift
     """
 
-    entry: dict[str, Any]
     plates: tuple[Plate, ...]
     steps: tuple[Step, ...]
     nominal_mm: tuple[float, ...]
     normals_deg: tuple[tuple[float, float], ...]
-    figures: dict[str, float]
-    criteria: tuple[Criterion, ...]
-    history: tuple[History, ...] = ()
-    drift: dict[str, Drift] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Lines of the report's header."""
+        return super().identity | {"plates": str(len(self.plates))}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -111,8 +80,7 @@ class Check:
                 **asdict(step),
                 "nominal_mm": wanted,
                 "error_um": None if wanted is None else (step.height_mm - wanted) * 1000,
-                "drift_um": self.drift[name].offset_um if name in self.drift else None,
-                "trend_um_per_day": self.drift[name].trend_um_per_day if name in self.drift else None,
+                **self.against_earlier(name),
             }
             for name, step, wanted in zip(self.names, self.steps, nominal, strict=True)
         ]
@@ -183,24 +151,25 @@ def check_gauge(
         progress("normals")
         normals, why = _normals(recording, calibration, surface, plates)
     figures = _figures(plates, steps, nominal, normals)
-    entry = {
-        "schema": SCHEMA,
-        "time_utc": info.captured_utc or info.created_utc,
-        "gauge": gauge or info.target,
-        "part_id": info.part_id,
-        "recording_sha256": info.content_sha256,
-        "calibration_id": calibration.calibration_id,
-        "calibration_sha256": calibration.content_sha256,
-        "software": f"rakelight {rakelight.__version__}",
-        "simulated": info.simulated,
-        "figures": figures,
-    }
-    lines = [line for line in history if line["gauge"] == entry["gauge"] and not same_check(line, entry)]
-    told, drift = _over_time([*lines, entry], step_names(len(plates)), nominal, limits)
-    criteria = [*_criteria(figures, limits, len(plates), bool(nominal)), *_drift_criteria(drift, limits)]
+    entry = entry_of(recording, calibration, gauge, figures)
+    names = step_names(len(plates))
+    lengths = {name: (nominal[k] if nominal else None, limits.step_um[1]) for k, name in enumerate(names)}
+    told, drift = over_time(history, entry, lengths)
+    criteria = [*_criteria(figures, limits, len(plates), bool(nominal)), *drift_criteria(drift, limits)]
     stale = (s.sentence for s in stale_for(calibration, recording))
     warnings = (*stale, *surface.report["warnings"], *([why] if why else []))
-    return Check(entry, tuple(plates), steps, nominal, normals, figures, tuple(criteria), told, drift, warnings)
+    return Check(
+        entry=entry,
+        figures=figures,
+        criteria=tuple(criteria),
+        history=told,
+        drift=drift,
+        warnings=warnings,
+        plates=tuple(plates),
+        steps=steps,
+        nominal_mm=nominal,
+        normals_deg=normals,
+    )
 
 
 def _plates(surface: Surface, with_table: bool) -> list[Plate]:
@@ -259,9 +228,6 @@ def _figures(
 
 
 def _criteria(figures: dict[str, float], limits: Limits, plates: int, told: bool) -> list[Criterion]:
-    def judge(name: str, value: float | None, unit: str, limit: tuple[float, float], sentence: str) -> Criterion:
-        return Criterion.judge(name, value, unit, limit[1], sentence, warn=limit[0])
-
     found = [
         judge(f"{name}, error", abs(figures[f"{name} error um"]), "µm", limits.step_um,
               "measured less certified height of the step, without sign")
@@ -278,54 +244,3 @@ def _criteria(figures: dict[str, float], limits: Limits, plates: int, told: bool
     found.append(judge("normals", figures.get("normals deg"), "°", limits.normals_deg,
                        "mean angle between solved normals and their plate, of the worst plate"))  # fmt: skip
     return found
-
-
-# -------------------------------------------------------------------------------------------------------------- history
-def _over_time(
-    lines: Sequence[dict[str, Any]], names: Sequence[str], nominal: Sequence[float], limits: Limits
-) -> tuple[tuple[History, ...], dict[str, Drift]]:
-    """Of each step: its error, or without nominal its change against the first check; the last line is this check."""
-    told, drift = [], {}
-    for k, name in enumerate(names):
-        used = [line for line in lines if f"{name} mm" in line["figures"]]
-        now = used[-1]
-        used = [*sorted(used[:-1], key=lambda line: datetime.fromisoformat(line["time_utc"])), now]
-        times = tuple(datetime.fromisoformat(line["time_utc"]) for line in used)
-        heights: NDArray[np.float64] = np.array([line["figures"][f"{name} mm"] for line in used])
-        reference = nominal[k] if nominal else heights[0]
-        values = (heights - reference) * 1000
-        if (found := drift_of(times, values.tolist())) is not None:
-            drift[name] = found
-        what = f"{name}, error" if nominal else f"{name}, against the first check"
-        order = np.argsort([t.timestamp() for t in times], kind="stable")
-        told.append(
-            History(what, "µm", tuple(times[i] for i in order), values[order], -limits.step_um[1], limits.step_um[1])
-        )
-    return tuple(told), drift
-
-
-def _drift_criteria(drift: dict[str, Drift], limits: Limits) -> list[Criterion]:
-    warn, fail = limits.drift_um
-    return [
-        Criterion.judge(f"{name}, drift", abs(d.offset_um), "µm", fail,
-                        f"against the median of {d.earlier} earlier check{'s' if d.earlier > 1 else ''}, without sign"
-                        + ("" if d.trend_um_per_day is None else f"; trend {d.trend_um_per_day:+.3f} µm a day"), warn=warn)
-        for name, d in drift.items()
-    ]  # fmt: skip
-
-
-def facts_of(check: Check) -> ReportFacts:
-    """What the report of the check tells."""
-    entry = check.entry
-    return ReportFacts(
-        calibration_id=entry["calibration_id"],
-        created_utc=entry["time_utc"],
-        content_sha256=entry["calibration_sha256"],
-        software=entry["software"],
-        simulated=entry["simulated"],
-        identity={"gauge": entry["gauge"], "plates": str(len(check.plates))},
-        criteria=check.criteria,
-        history=check.history,
-        warnings=check.warnings,
-        sources=(f"{entry['part_id']}, {entry['recording_sha256'][:12]}",),
-    )

@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from rakelight.calibration.rig_calibration import RigCalibration
-from rakelight.dataset import layout, staging
+from rakelight.dataset import journal, layout, staging
 from rakelight.dataset.opened import open_samples
 from rakelight.dataset.options import DatasetOptions, KeepRaw
 from rakelight.dataset.recording import FILE_NAME, Recording
 from rakelight.dataset.sample import CommittedSample, Source
 from rakelight.dataset.staging import Staged
 from rakelight.dataset.writer import Dataset, DatasetWriter
-from rakelight.errors import DatasetError, RakelightError
+from rakelight.errors import DatasetError, RakelightError, StorageError
 from rakelight.pipeline import many
 from rakelight.pipeline.many import Crew, Outcome, Task
 from rakelight.pipeline.reconstruct import Settings, reconstruct
@@ -77,6 +77,12 @@ def find_recordings(places: Iterable[Path]) -> list[Path]:
             found.append(place.parent if place.name == FILE_NAME else place)
             continue
         inside = sorted(p.parent for p in place.glob(f"*/{FILE_NAME}")) if place.is_dir() else []
+        if not inside and place.is_dir():
+            raise DatasetError(
+                f"{place} is neither a recording nor a folder of recordings: no {FILE_NAME} lies in it or one level below",
+                hint="name the folder just above the recordings; `rakelight recording import` makes some of plain images",
+                code="recording.not_found",
+            )
         if not inside:
             Recording.open(place)  # says why it is none
         found += inside
@@ -104,6 +110,8 @@ def add(
         ``dataset.locked``; ``dataset.name_invalid`` of a category or label. Nothing has been added then.
     CalibrationError
         A calibration that cannot be read.
+    StorageError
+        The disk is full: what was added stays, and the same call goes on later.
     """
     if writer is None:
         with dataset.writer() as own:
@@ -138,12 +146,23 @@ def add(
 
 
 def worked(dataset: Dataset, tasks: Sequence[Task], prefix: str, crew: Crew | None) -> Iterator[tuple[int, Outcome]]:
-    """:func:`derive` all tasks; whatever ends the loop, nothing of the run stays below ``.staging``."""
+    """:func:`derive` all tasks; whatever ends the loop, nothing of the run stays below ``.staging``.
+
+    But for a change that was begun and is not finished: one of the folders then holds the only copy of a sample, so all
+    stay until the next writer has settled it.
+    """
     try:
         yield from many.run(derive, tasks, crew)
     finally:
-        for left in (dataset.root / layout.STAGING_FOLDER).glob(f"{prefix}-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        if not (dataset.root / journal.JOURNAL_FILE).exists():
+            for left in (dataset.root / layout.STAGING_FOLDER).glob(f"{prefix}-*"):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def stop_if_full(error: Mapping[str, str]) -> None:
+    """Raise :class:`StorageError` for a full disk: the other recordings would only be worked on in vain."""
+    if error["code"] == "storage.disk_full":
+        raise StorageError(error["message"], hint=error["hint"], code=error["code"])
 
 
 def _known(dataset: Dataset) -> dict[str, layout.SampleKey]:
@@ -201,6 +220,7 @@ def _task(dataset: Dataset, name: str, addition: Addition, calibration: Path, de
 
 def _committed(writer: DatasetWriter, recording: Path, outcome: Outcome) -> Result:
     if "error" in outcome:
+        stop_if_full(outcome["error"])
         return Result(recording, error=outcome["error"])
     try:
         sample = writer.publish(Staged.model_validate(outcome["staged"]))

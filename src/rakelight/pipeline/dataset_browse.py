@@ -16,11 +16,10 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
 
 from rakelight import files
@@ -31,6 +30,7 @@ from rakelight.dataset.checks import QC_FILE
 from rakelight.dataset.index import iter_keys
 from rakelight.dataset.layout import SampleKey
 from rakelight.dataset.opened import OpenSample, open_samples
+from rakelight.dataset.reading_ahead import read_ahead
 from rakelight.dataset.writer import Dataset
 from rakelight.errors import DatasetError, InputError, RakelightError, StorageError
 from rakelight.folders import staged_folder
@@ -41,8 +41,6 @@ from rakelight.pipeline.dataset_stats import check_category_there
 MARKER = "gallery.json"
 SAMPLES = "samples"
 _SAMPLE_FILE, _PAGE = "sample.json", "index.html"
-_THREADS = 2  # a 20-MP sample takes some 700 MB while its XYZ map is read
-_AHEAD = 2
 
 Progress = Callable[..., None]
 
@@ -89,7 +87,7 @@ def write_gallery(
     cards: list[Card] = []
     unreadable: dict[str, str] = {}
     drawn = 0
-    for number, (sample, ahead) in enumerate(_ahead(folder, samples), 1):
+    for number, (sample, ahead) in enumerate(read_ahead(partial(_sample, folder), samples), 1):
         try:
             card, is_new = ahead.result()
             cards.append(card)
@@ -147,19 +145,6 @@ def _remove_gone(folder: Path, there: set[SampleKey]) -> int:
 
 
 # -------------------------------------------------------------------------------------------------------------- samples
-def _ahead(folder: Path, samples: Sequence[OpenSample]) -> Iterator[tuple[OpenSample, Future[tuple[Card, bool]]]]:
-    """(sample, what comes of it) in order; only a few are under way, so only a few are in memory."""
-    rest = iter(samples)
-    with ThreadPoolExecutor(_THREADS, "browse") as pool:
-        waiting = deque((s, pool.submit(_sample, folder, s)) for s in islice(rest, _AHEAD))
-        try:
-            while waiting:
-                yield waiting.popleft()
-                waiting.extend((s, pool.submit(_sample, folder, s)) for s in islice(rest, 1))
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
 def _sample(folder: Path, sample: OpenSample) -> tuple[Card, bool]:
     """The sample's pictures, drawn unless they are up to date; and whether they were drawn."""
     place = folder / SAMPLES / str(sample.key)

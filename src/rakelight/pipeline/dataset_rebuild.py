@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,20 +18,21 @@ from rakelight.dataset.sample import SampleManifest
 from rakelight.dataset.staging import Staged
 from rakelight.dataset.writer import Dataset, DatasetWriter
 from rakelight.errors import DatasetError, RakelightError
-from rakelight.pipeline.dataset_add import Derivation, find_recordings, worked
+from rakelight.pipeline.dataset_add import Derivation, find_recordings, stop_if_full, worked
 from rakelight.pipeline.many import Crew, Outcome, Task
-from rakelight.pipeline.sample import keep_calibration
+from rakelight.pipeline.sample import PsPicture, keep_calibration
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What the samples are to be derived with; None keeps what each sample's manifest says.
+    """What the samples are to be derived with; None keeps what each sample's manifest says, also of the others' values.
 
     ``force`` derives also those anew that are up to date.
     """
 
     calibration: Path | None = None
-    derivation: Derivation | None = None
+    ps: PsPicture | None = None
+    fuse: bool | None = None
     force: bool = False
 
 
@@ -106,7 +108,7 @@ def _reason(manifest: SampleManifest, wish: Wish, calibration: Path | None, root
         )
     if calibration is not None and source.calibration != f"{layout.CALIBRATION_FOLDER}/{calibration.name}":
         return "other calibration"
-    if wish.derivation is not None and source.settings != wish.derivation.to_plain():
+    if _derivation(manifest, wish) != _derivation(manifest, Wish()):
         return "other settings"
     if manifest.software.version != rakelight.__version__:
         return f"made by rakelight {manifest.software.version}"
@@ -122,7 +124,6 @@ def _task(
     moved: dict[str, Path],
 ) -> Task:
     source = manifest.source
-    derivation = wish.derivation or Derivation(**{k: v for k, v in source.settings.items() if k in _SETTINGS})
     if calibration is None:
         if source.calibration is None:
             raise DatasetError(
@@ -140,11 +141,18 @@ def _task(
         "mask": None,  # the sample keeps the one it has
         "truth": False,
         "batch": manifest.batch,
-        "derivation": derivation.to_plain(),
+        "derivation": _derivation(manifest, wish).to_plain(),
     }
 
 
 _SETTINGS = set(Derivation().to_plain())
+
+
+def _derivation(manifest: SampleManifest, wish: Wish) -> Derivation:
+    """What the manifest says, with what is wished for in its place."""
+    stored = {k: v for k, v in manifest.source.settings.items() if k in _SETTINGS}
+    wished = {k: v for k, v in (("ps", wish.ps), ("fuse", wish.fuse)) if v is not None}
+    return Derivation(**(stored | wished))
 
 
 def _recording(root: Path, manifest: SampleManifest, moved: dict[str, Path]) -> Path:
@@ -152,7 +160,7 @@ def _recording(root: Path, manifest: SampleManifest, moved: dict[str, Path]) -> 
     sha256 = source.recording_sha256 or ""
     place = moved.get(sha256)
     if place is None and source.recording:
-        place = root / source.recording
+        place = Path(os.path.normpath(root / source.recording))  # told to people without the .. of the manifest
     try:
         if place is not None and Recording.open(place).info.content_sha256 == sha256:
             return place.resolve()
@@ -168,6 +176,7 @@ def _recording(root: Path, manifest: SampleManifest, moved: dict[str, Path]) -> 
 
 def _replaced(writer: DatasetWriter, key: SampleKey, reason: str, outcome: Outcome) -> Rebuilt:
     if "error" in outcome:
+        stop_if_full(outcome["error"])
         return Rebuilt(key, reason, error=outcome["error"])
     staged = Staged.model_validate(outcome["staged"])
     try:

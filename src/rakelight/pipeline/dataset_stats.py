@@ -7,12 +7,9 @@ few hundred bytes, so 10,000 of them fit anywhere.
 from __future__ import annotations
 
 import statistics
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +18,11 @@ from rakelight.dataset import layout
 from rakelight.dataset.category_jsons import PARTS, official_split
 from rakelight.dataset.layout import SampleKey
 from rakelight.dataset.opened import OpenSample, open_samples
+from rakelight.dataset.reading_ahead import read_ahead
 from rakelight.dataset.writer import Dataset
 from rakelight.errors import DatasetError, InputError, RakelightError
 from rakelight.pipeline.defect_areas import AreaCache, DefectArea, measure_area
 
-_THREADS = 2
-_AHEAD = 4
 _MAX_CAPTURE = 8 << 20
 
 Progress = Callable[..., None]
@@ -161,7 +157,7 @@ def dataset_stats(
     def look(sample: OpenSample) -> tuple[SampleFacts, DefectArea | None]:
         return _facts_of(sample, cache, points)
 
-    for number, (sample, ahead) in enumerate(_ahead(look, samples), 1):
+    for number, (sample, ahead) in enumerate(read_ahead(look, samples, ahead=4), 1):
         try:
             facts, counted = ahead.result()
             if counted is not None:
@@ -217,18 +213,6 @@ def to_plain(stats: DatasetStats) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------------------------------------------------- samples
-def _ahead(
-    look: Callable[[OpenSample], tuple[SampleFacts, DefectArea | None]], samples: Sequence[OpenSample]
-) -> Iterator[tuple[OpenSample, Future[tuple[SampleFacts, DefectArea | None]]]]:
-    """(sample, what comes of it) in order; only a few are under way, so only a few masks are in memory."""
-    rest = iter(samples)
-    with ThreadPoolExecutor(_THREADS, "stats") as pool:
-        waiting = deque((s, pool.submit(look, s)) for s in islice(rest, _AHEAD))
-        while waiting:
-            yield waiting.popleft()
-            waiting.extend((s, pool.submit(look, s)) for s in islice(rest, 1))
-
-
 def _facts_of(sample: OpenSample, cache: AreaCache, points: bool) -> tuple[SampleFacts, DefectArea | None]:
     """The facts, and the area if it was not in the cache."""
     manifest = sample.manifest

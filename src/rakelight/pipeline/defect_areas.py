@@ -15,13 +15,13 @@ from pydantic import Field, ValidationError
 
 from rakelight import files
 from rakelight.config import Model
+from rakelight.dataset.layout import PART_MASK_FILE
 from rakelight.dataset.opened import OpenSample
 from rakelight.errors import StorageError
 
 CACHE_FILE = "meta/area_cache.jsonl"
 _KEPT = 200  # lines held back before they are written
 _MAX_BYTES = 1 << 28
-_PART_MASK = "part_mask.png"
 
 
 class DefectArea(Model):
@@ -107,7 +107,7 @@ class AreaCache:
 
 
 def _content(sample: OpenSample, points: bool) -> str:
-    records = [sample.record(role) for role in ("MASK", _PART_MASK, *(("XYZ",) if points else ()))]
+    records = [sample.record(role) for role in ("MASK", PART_MASK_FILE, *(("XYZ",) if points else ()))]
     return " ".join("-" if r is None else r.sha256 for r in records)
 
 

@@ -11,6 +11,11 @@ _STEP = 8.0  # at most, up or down, between two pictures
 _PICTURES = 8
 
 
+def towards(seen: float, aim: float = AIM) -> float:
+    """The factor for an exposure whose bright parts reached ``seen`` of full scale: a third if that is too much to tell."""
+    return 1 / 3 if seen >= _SATURATED else aim / max(seen, aim / _STEP)
+
+
 def search_exposure(
     level: Callable[[float], float], start_us: float, range_us: tuple[float, float], *, aim: float = AIM
 ) -> float:
@@ -34,10 +39,7 @@ def search_exposure(
             best = exposure_us
             if abs(seen / aim - 1) <= _CLOSE:
                 break
-            factor = min(aim / max(seen, aim / _STEP), _STEP)
-        else:
-            factor = 1 / 3
-        wanted = min(max(exposure_us * factor, least), most)
+        wanted = min(max(exposure_us * towards(seen, aim), least), most)
         if abs(wanted / exposure_us - 1) < 1e-3:  # at an end of the range
             best = wanted
             break

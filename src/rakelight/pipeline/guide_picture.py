@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rakelight import files
 from rakelight.calibration.camera_solve import COVERAGE_CELLS
-from rakelight.pipeline.guide import POSES, SIDES, STEEP_DEG, TILT_DEG, Needs, Pose, coverage, tilt_words
+from rakelight.pipeline.guide import POSES, SIDES, TILT_DEG, Needs, Pose, coverage, tilt_words
 
 if TYPE_CHECKING:
     from rakelight.pipeline.guided_walk import Look
@@ -172,7 +172,7 @@ def _on_dial(pose: Pose, cx: float, cy: float, radius: float) -> tuple[float, fl
     right, down = (float(t) for t in pose.tilt_deg)
     steep = math.hypot(right, down)
     shrink = min(1.0, _DIAL_DEG / steep) if steep > 0 else 1.0
-    k = radius / _DIAL_DEG * min(shrink, STEEP_DEG)
+    k = radius / _DIAL_DEG * shrink
     return cx + right * k, cy + down * k
 
 

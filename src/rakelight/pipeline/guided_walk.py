@@ -34,7 +34,8 @@ from rakelight.acquisition.stepped import Progress
 from rakelight.calibration.boards import Board
 from rakelight.calibration.corners import grey_of
 from rakelight.calibration.outlines import Circle, find_spheres
-from rakelight.dataset.recording import Recording, Role
+from rakelight.calibration.rig_facts import FrameWindow, RigFacts, check_of_rig
+from rakelight.dataset.recording import Recording, Role, Sensor
 from rakelight.errors import CalibrationError, InputError, QualityError
 from rakelight.pipeline.calibrate_rig import view_of
 from rakelight.pipeline.guide import Feedback, Needs, Pose, judge, needs, pose_of
@@ -92,7 +93,8 @@ class GuidedWalk:
     Raises
     ------
     CalibrationError
-        ``session.…`` for a folder of something else, ``calibration.mixed_cameras`` for recordings of another camera setting.
+        ``session.…`` for a folder of something else, ``calibration.mixed_cameras`` and ``calibration.mixed_devices`` for
+        recordings of another camera setting or other devices.
     """
 
     def __init__(
@@ -113,11 +115,31 @@ class GuidedWalk:
         actual = rig.camera.configure(within(rig.camera_settings(1000.0), rig.camera.info))
         self.size = actual.width or 0, actual.height or 0
         self._given = list(recordings)
-        for recording in self._given:
-            self._check_given(recording, actual.pixel_format)
+        window = FrameWindow(
+            width=self.size[0],
+            height=self.size[1],
+            sensor=Sensor(offset_x=actual.offset_x, offset_y=actual.offset_y),
+        )
+        check_of_rig(
+            self._given,
+            RigFacts(
+                rig_id=rig.settings.rig_id,
+                devices=rig.identities,
+                pixel_formats=(actual.pixel_format,),
+                window=window,
+            ),
+        )
         info = rig.camera.info
         camera = f"{info.vendor} {info.model} {info.serial_number}"
-        subject = Subject(rig.settings.rig_id, camera, *self.size, actual.pixel_format, board)
+        subject = Subject(
+            rig.settings.rig_id,
+            camera,
+            *self.size,
+            actual.pixel_format,
+            board,
+            actual.offset_x,
+            actual.offset_y,
+        )
         self.session = Session(session, subject)
         self._skipped: list[Kind] = []
         self._eye = Eye(rig)
@@ -129,16 +151,6 @@ class GuidedWalk:
             progress(recording.folder.name)
             self._poses[recording.folder] = self._pose_of(recording)
         write_guide_page(self.session.folder)
-
-    def _check_given(self, recording: Recording, pixel_format: str) -> None:
-        info = recording.info
-        if (info.width, info.height, info.pixel_format) != (*self.size, pixel_format):
-            raise CalibrationError(
-                f"{recording.folder}: frames of {info.width}×{info.height} px {info.pixel_format}; the rig takes "
-                f"{self.size[0]}×{self.size[1]} px {pixel_format}; one calibration is of one camera setting",
-                hint="leave it out, or set the camera in rig.toml as it was",
-                code="calibration.mixed_cameras",
-            )
 
     # ----------------------------------------------------------------------------------------------------- where it is
     def _of(self, kind: Kind) -> list[Recording]:
@@ -220,12 +232,12 @@ class GuidedWalk:
         return Look(picture, judge_spheres(circles, why, self._sphere_count, earlier, self.size[0]))
 
     def _look_at_board(self, shots: SingleShots) -> Look:
-        found: dict[int, Pose] = {}
+        pose: Pose | None = None
         why = ""
 
         def outline(picture: Picture) -> FloatArray | None:
-            nonlocal why
-            found.clear()
+            nonlocal pose, why
+            pose = None
             try:
                 pose = pose_of(picture.view("this pose", self.board), self.board)
             except CalibrationError as error:
@@ -233,11 +245,9 @@ class GuidedWalk:
                 if error.code == "calibration.board_mismatch":
                     why += ": another board than declared, or a blurred picture"
                 return None
-            found[id(picture)] = pose
             return pose.view.uv
 
         picture = self._eye.lit(shots, outline)
-        pose = found.get(id(picture))
         light = picture.light(None if pose is None else pose.view.uv)
         return Look(picture, judge(pose, why, light, self.poses, self.board, self.size), pose)
 

@@ -9,9 +9,11 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any
 
 from rakelight.errors import ConfigError, RakelightError
@@ -61,7 +63,7 @@ def run(work: Work, tasks: Sequence[Task], crew: Crew | None = None) -> Iterator
     Raises
     ------
     ConfigError
-        ``many.unreachable``: no scheduler answers at the address.
+        ``many.unreachable``: no scheduler answers at the address; ``many.no_workers``: it has nobody to do the work.
     """
     crew = crew or Crew()
     if crew.scheduler == HERE or (crew.scheduler == LOCAL and len(tasks) <= _FEW and crew.workers is None):
@@ -112,9 +114,12 @@ def _spread(client: Any, work: Work, tasks: Sequence[Task]) -> Iterator[tuple[in
 
 
 def _result(future: Any) -> Outcome:
-    error = future.exception()
-    if error is None:
-        return future.result()
+    try:
+        error = future.exception()
+        if error is None:
+            return future.result()
+    except Exception as e:  # lost on its way, or the scheduler is gone: told of this task, the others go on
+        error = e
     message = f"the worker process ended ({type(error).__name__}: {error})"
     hint = "was there enough memory? Fewer --workers need less; the same command goes on where this one ended"
     return {"error": {"code": "many.worker_died", "message": message, "hint": hint}}
@@ -136,6 +141,7 @@ def _client(crew: Crew, tasks: int) -> Iterator[Any]:
                 code="many.unreachable",
             ) from e
         with client:
+            _check_workers(client, crew.scheduler)
             yield client
         return
     threads = str(crew.threads)
@@ -146,20 +152,64 @@ def _client(crew: Crew, tasks: int) -> Iterator[Any]:
         "distributed.scheduler.allowed-failures": 1,
         "distributed.worker.daemon": True,
     }
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=min(crew.workers or _affordable_workers(), max(1, tasks)),
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=0,  # dask would stop workers that only seem large: frames are mapped files
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        client.run(_settle_worker, crew.threads)
+    at_work = contextlib.ExitStack()
+    try:
+        with _interrupts_wait():
+            at_work.enter_context(dask.config.set(settings))
+            cluster = LocalCluster(
+                n_workers=min(crew.workers or _affordable_workers(), max(1, tasks)),
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=0,  # dask would stop workers that only seem large: frames are mapped files
+                dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # any free port: two runs at a time are fine
+                silence_logs=logging.CRITICAL,
+            )
+            at_work.enter_context(cluster)
+            client = at_work.enter_context(Client(cluster, set_as_default=False))
+            client.run(_settle_worker, crew.threads)
         yield client
+    finally:
+        with _interrupts_wait():
+            at_work.close()
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait while a cluster starts or stops: Dask answers them then with pages of traces.
+
+    What is started meanwhile never sees the terminal's Ctrl-C: that is the main process's affair.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: came.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    can_mask = hasattr(signal, "pthread_sigmask")  # not on Windows
+    if can_mask:
+        resource_tracker.ensure_running()  # whichever thread starts it would see Ctrl-C again, and all it starts too
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if can_mask else set()
+    try:
+        yield
+    finally:
+        if can_mask:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    for waiting in came:
+        signal.raise_signal(waiting)
+
+
+def _check_workers(client: Any, scheduler: str) -> None:
+    """Refuse a cluster without workers: the tasks would wait for ever."""
+    try:
+        client.wait_for_workers(1, timeout=_CONNECT_S)
+    except TimeoutError as e:
+        raise ConfigError(
+            f"the Dask scheduler at {scheduler} has no workers, also after {_CONNECT_S} s",
+            hint=f"start some with `dask worker {scheduler}` on computers that see the same folders",
+            code="many.no_workers",
+        ) from e
 
 
 def _settle_worker(threads: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -19,8 +19,8 @@ Verdict = Literal["PASS", "WARN", "FAIL"]
 class Criterion:
     """One figure held against its limit; see :meth:`judge`.
 
-    ``value`` is None where nothing was measured; ``limit`` None where there is none; ``at_least`` says that the limit is
-    the least value, not the greatest; ``sentence`` tells what the figure means.
+    ``value`` is None where nothing was measured; ``limit`` None where there is none, beyond ``warn`` it is WARN; ``at_least``
+    says that both are the least value, not the greatest; ``sentence`` tells what the figure means.
     """
 
     name: str
@@ -30,6 +30,17 @@ class Criterion:
     verdict: Verdict
     sentence: str
     at_least: bool = False
+    warn: float | None = None
+
+    @property
+    def limits(self) -> str:
+        """Both limits in words, such as ``at least 0.95, FAIL below 0.8``; empty where there is none."""
+        if self.limit is None:
+            return ""
+        bound = "at least" if self.at_least else "at most"
+        if self.warn is None:
+            return f"{bound} {self.limit:g}"
+        return f"{bound} {self.warn:g}, FAIL {'below' if self.at_least else 'above'} {self.limit:g}"
 
     @classmethod
     def judge(
@@ -51,7 +62,7 @@ class Criterion:
             verdict = "FAIL"
         else:
             verdict = "WARN" if warn is not None and sign * value > sign * warn else "PASS"
-        return cls(name, value, unit, limit, verdict, sentence, at_least)
+        return cls(name, value, unit, limit, verdict, sentence, at_least, warn)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,16 +112,16 @@ class Coverage:
 
 @dataclass(frozen=True, eq=False)
 class LightFact:
-    """A light: zone, unit direction (3,) in the viewer frame, strength; ``spread_deg`` between spheres after the fit;
-    ``distance_mm`` of a near source; ``plane_deg``, how far the white plane's shading disagrees with the direction.
+    """A light: zone, unit direction (3,) in the viewer frame, strength; ``distance_mm`` of a near source, ``sigma_mm`` of its
+    position, and ``apart_mm``, by which spheres alone and white plane alone put it apart.
     """
 
     zone: int
     direction: FloatArray
     strength: float
-    spread_deg: float | None = None
     distance_mm: float | None = None
-    plane_deg: float | None = None
+    sigma_mm: float | None = None
+    apart_mm: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +189,12 @@ class ReportFacts:
     @property
     def verdict(self) -> Verdict:
         """The worst of the criteria; WARN where there are none."""
-        found = {criterion.verdict for criterion in self.criteria}
-        if "FAIL" in found:
-            return "FAIL"
-        return "PASS" if found == {"PASS"} else "WARN"
+        return worst(self.criteria)
+
+
+def worst(criteria: Iterable[Criterion]) -> Verdict:
+    """The worst verdict; WARN where there are no criteria."""
+    found = {criterion.verdict for criterion in criteria}
+    if "FAIL" in found:
+        return "FAIL"
+    return "PASS" if found == {"PASS"} else "WARN"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,9 +16,8 @@ from rakelight.calibration.plane_lights import MAX_MISFIT, MAX_PRINT, WARN_MISFI
 from rakelight.calibration.rig_calibration import RigCalibration
 from rakelight.calibration.rig_facts import RigFacts, known_rig
 from rakelight.calibration.scale_check import FAIL_RATIO, WARN_RATIO
-from rakelight.calibration.staleness import Limits
+from rakelight.calibration.staleness import VERDICT, Limits
 from rakelight.pipeline import calibrate_colour
-from rakelight.pipeline.calibrate_rig import RigReport
 from rakelight.pipeline.report_facts import (
     Coverage,
     Criterion,
@@ -27,7 +27,9 @@ from rakelight.pipeline.report_facts import (
     ReportFacts,
     Residuals,
     Verdict,
+    worst,
 )
+from rakelight.pipeline.rig_outcome import RigReport
 from rakelight.reconstruction.lights import MAX_CONDITION_NUMBER
 
 _POSES = (12, 6)  # wanted, and the least
@@ -64,10 +66,25 @@ def facts_of(report: RigReport) -> ReportFacts:
         gains=_gains(report),
         projectors=_projectors(report),
         depth=_depth(report),
-        warnings=c.warnings,
-        rejected=(*report.rejected, *report.camera.rejected, *(report.rig.rejected if report.rig else ())),
+        warnings=c.warnings,  # what was left out is among them
         sources=tuple(f"{r['part_id']} ({r['target']}), {r['sha256'][:12]}" for r in listed if "part_id" in r),
     )
+
+
+def with_verdict(report: RigReport) -> RigReport:
+    """``report`` with a calibration that carries its verdict, and begins its warnings with every FAIL.
+
+    Whoever uses the calibration then meets what the report says, also without having read it.
+    """
+    found, c = criteria(report), report.calibration
+    failed = [
+        f"FAIL: {x.name}: {'not measured' if x.value is None else f'{x.value:.4g} {x.unit}'.strip()}; allowed: {x.limits}"
+        for x in found
+        if x.verdict == "FAIL"
+    ]
+    verdict = worst(found)
+    calibration = replace(c, quality=c.quality | {VERDICT: verdict}, warnings=(*failed, *c.warnings))
+    return replace(report, calibration=calibration)
 
 
 def criteria(report: RigReport) -> list[Criterion]:
@@ -159,7 +176,7 @@ def _light_criteria(report: RigReport) -> list[Criterion]:
     positions = q.get("positions")
     sigma = max(positions["sigma_mm"]) if positions else None
     white = (positions or {}).get("white_plane")
-    apart = max(white["from_spheres_sigmas"]) if white and white.get("from_spheres_sigmas") else None
+    apart = max((x for x in (white or {}).get("from_spheres_sigmas", ()) if x is not None), default=None)
     scale = (q.get("scale") or {}).get("ratio")
     return [
         judge("condition number of the lights", q.get("condition_number"), "", MAX_CONDITION_NUMBER,
@@ -255,11 +272,16 @@ def _depth(report: RigReport) -> DepthUncertainty | None:
 
 def _lights(report: RigReport) -> list[LightFact]:
     found = []
-    for light in report.calibration.lights:
+    told = report.calibration.quality.get("positions") or {}
+    white = told.get("white_plane") or {}
+    sigmas, aparts = (dict(enumerate(x or ())) for x in (told.get("sigma_mm"), white.get("from_spheres_mm")))
+    for number, light in enumerate(report.calibration.lights):
         distance = None
         if light.position_mm is not None and light.reference_mm is not None:
             distance = float(np.linalg.norm(light.position_mm - light.reference_mm))
-        found.append(LightFact(light.zone, light.direction, light.strength, distance_mm=distance))
+        found.append(
+            LightFact(light.zone, light.direction, light.strength, distance, sigmas.get(number), aparts.get(number))
+        )
     return found
 
 

@@ -15,7 +15,7 @@ from rakelight.calibration.boards import Board
 from rakelight.calibration.corners import find_corners, grey_of
 from rakelight.calibration.views import View
 from rakelight.dataset.recording import full_scale_of
-from rakelight.pipeline.exposure_search import AIM, search_exposure
+from rakelight.pipeline.exposure_search import AIM, search_exposure, towards
 from rakelight.pipeline.guide import SATURATED, Light, light_of
 
 FloatArray = NDArray[np.float64]
@@ -79,19 +79,21 @@ class Eye:
     def lit(self, shots: SingleShots, outline: Callable[[Picture], FloatArray | None] = lambda _: None) -> Picture:
         """A picture under all zones, exposed so that its bright parts reach 70 % of full scale.
 
-        Without lights it is the mean of the projectors' whites, or the room. ``outline`` says where to look, px of the frame.
+        Without lights it is the mean of the projectors' whites, or the room. ``outline`` says where to look, px of the frame;
+        the picture that it was asked of last is the one returned.
         """
         picture = self._picture(self._all(shots, self.all_us))
         for _ in range(_PICTURES):
             light = picture.light(outline(picture))
             if light.saturated <= SATURATED and abs(light.bright / AIM - 1) <= _NEAR:
                 break
-            factor = 1 / 3 if light.bright >= 0.95 else min(AIM / max(light.bright, AIM / 8), 8.0)
-            wanted = self._within(shots, self.all_us * factor)
+            wanted = self._within(shots, self.all_us * towards(light.bright))
             if abs(wanted / self.all_us - 1) < 1e-3:
                 break
             self.all_us = wanted
             picture = self._picture(self._all(shots, self.all_us))
+        else:
+            outline(picture)  # whoever asked for it is told of every picture, the last one too
         return picture
 
     def lit_as_is(self, shots: SingleShots) -> Picture:

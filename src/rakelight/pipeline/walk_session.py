@@ -46,6 +46,8 @@ class SessionFile(config.Model):
     height: int
     pixel_format: str
     board: config.PlainData
+    offset_x: int = 0
+    offset_y: int = 0
     created_utc: config.UtcTime
 
 
@@ -59,6 +61,8 @@ class Subject:
     height: int
     pixel_format: str
     board: Board
+    offset_x: int = 0
+    offset_y: int = 0
 
     def to_plain(self) -> dict[str, Any]:
         """As plain data."""
@@ -133,7 +137,7 @@ def _number(folder: Path) -> int:
 
 def _check_same(there: SessionFile, here: Subject, folder: Path) -> None:
     """Refuse a session of another rig, camera setting or board."""
-    frame = "{width}×{height} px {pixel_format} of {camera}"
+    frame = "{width}×{height} px at ({offset_x}, {offset_y}) {pixel_format} of {camera}"
     plain: Mapping[str, Any] = here.to_plain()
     checks = (
         ("rig", "rig_id", there.rig_id, here.rig_id),

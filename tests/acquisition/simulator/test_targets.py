@@ -251,6 +251,21 @@ def test_step_gauge() -> None:
     assert mesh.facet_areas[up].sum() == pytest.approx(240.0)
 
 
+@pytest.mark.parametrize("diameters", [(10.0, 10.0), (6.0, 12.0)])
+def test_ball_bar(diameters: tuple[float, float]) -> None:
+    """Both balls touch the table, their centres are as far apart as certified, and the bar stays below their middles."""
+    kind = get_target("ball_bar", diameters_mm=diameters, spacing_mm=25.0)
+    first, second, bar = kind.build(np.random.default_rng(0)).components
+    centres = np.array(kind.facts["centres_mm"])
+    assert np.linalg.norm(centres[0] - centres[1]) == pytest.approx(25.0)
+    for ball, centre, diameter in zip((first, second), centres, diameters, strict=True):
+        away = np.linalg.norm(ball.mesh.vertices - centre, axis=1)
+        np.testing.assert_allclose(away, diameter / 2, atol=1e-9)
+        assert ball.mesh.vertices[:, 2].min() == pytest.approx(0, abs=1e-9)
+        assert ball.material.specular == (0.0,) * 3
+    assert bar.mesh.vertices[:, 2].max() <= min(diameters) / 2
+
+
 def test_stair_that_goes_down_and_up_is_closed() -> None:
     mesh = mesh_of("step_gauge", heights_mm=(5.0, 2.0, 2.0, 7.0))
     a, b, c = (mesh.vertices[mesh.triangles[:, k]] for k in range(3))
@@ -297,12 +312,12 @@ def test_boards_are_tilted_above_the_table_inside_the_field(name: str) -> None:
     assert np.abs(turns).max() <= 15 and turns.std() > 3
 
 
-@pytest.mark.parametrize("name", ["chrome_spheres", "step_gauge", "flat"])
+@pytest.mark.parametrize("name", ["chrome_spheres", "step_gauge", "flat", "ball_bar"])
 def test_others_lie_flat_inside_the_field(name: str) -> None:
     for seed in range(200):
         pose = TARGETS[name].default_pose(np.random.default_rng(seed))
         assert (pose.z_mm, pose.tilt_x_deg, pose.tilt_y_deg) == (0, 0, 0)
-        if seed < 40 or name != "chrome_spheres":
+        if seed < 40 or name not in ("chrome_spheres", "ball_bar"):
             assert np.all(np.abs(on_field(build(name), pose)) < [27.36 - 0.29, 18.24 - 0.29])
 
 
@@ -345,7 +360,7 @@ def test_inside_field_sees_in_perspective() -> None:
 
 
 def test_catalogue() -> None:
-    assert set(TARGETS) == {"charuco", "chessboard", "chrome_spheres", "white_plane", "step_gauge", "flat"}
+    assert set(TARGETS) == {"charuco", "chessboard", "chrome_spheres", "white_plane", "step_gauge", "flat", "ball_bar"}
     for name, kind in TARGETS.items():
         assert kind.name == name and kind.description
         assert kind.recording_target in get_args(Target)
@@ -374,6 +389,8 @@ def test_unknown_target_lists_the_known() -> None:
         ("chessboard", {"margin_mm": -1.0}, "margin of -1.0 mm"),
         ("step_gauge", {"heights_mm": (1.0, -2.0)}, "heights_mm is -2.0"),
         ("step_gauge", {"heights_mm": ()}, "0 steps"),
+        ("ball_bar", {"diameters_mm": (10.0,)}, "a ball bar of 1 balls; allowed: 2"),
+        ("ball_bar", {"spacing_mm": 9.0}, "spacing_mm is 9.0; allowed: 10 to 35"),
         ("white_plane", {"height_mm": 0.0}, "height_mm is 0.0; allowed: 0.001 to 50"),
     ],
 )

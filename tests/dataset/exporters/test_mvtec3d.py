@@ -240,7 +240,7 @@ def test_ps_as_rgb(small_set: Dataset, tmp_path: Path) -> None:
 def test_the_camera_travels_scaled_to_the_pictures(make_set: Any, tmp_path: Path) -> None:
     from rakelight.dataset.sample import Source
 
-    made = make_set([("knob_cap", "OK", {"source": Source(calibration="rig-7")})] * 3)
+    made = make_set([("knob_cap", "OK", {"source": Source(calibration="calibration/rig-7")})] * 3)
     camera = {"type": "pinhole", "width": 64, "height": 48, "fx": 256.0, "fy": 256.0, "cx": 31.5, "cy": 23.5}
     (made.root / "calibration/rig-7").mkdir()
     document = {"camera": camera | {"distortion": [0.1, 0, 0, 0, 0]}}

@@ -130,7 +130,7 @@ def test_a_sample_longer_than_an_archive_is_refused(small_set: Dataset, tmp_path
 def test_extras_and_calibrations_come_along_when_asked(make_set: Any, tmp_path: Path) -> None:
     from rakelight.dataset.sample import Source
 
-    made = make_set([("knob_cap", "OK", {"source": Source(calibration="rig-7")})] * 3)
+    made = make_set([("knob_cap", "OK", {"source": Source(calibration="calibration/rig-7")})] * 3)
     (made.root / "calibration/rig-7").mkdir()
     (made.root / "calibration/rig-7/rig_calibration.json").write_text("{}")
     zips.export(made, tmp_path / "out", options=replace(PLAIN, extras=True))

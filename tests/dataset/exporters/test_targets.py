@@ -160,25 +160,16 @@ def test_realiad_json_has_four_keys_and_five_views_in_a_row(exports: Path, small
     assert len(single["test"]) == 5
 
 
-def test_defect_codes_come_from_the_table_first(tmp_path: Path) -> None:
-    (tmp_path / "meta").mkdir()
+def test_defect_codes_come_from_the_table_of_the_data_set(make_set: Any, tmp_path: Path) -> None:
+    made = make_set([("knob_cap", "OK", {})] * 2 + [("knob_cap", "scratch", {}), ("knob_cap", "pit_seam", {})])
     table = {"schema": 1, "defects": {"scratch": {"code": "HS", "index": 1, "description": ""}}}
-    (tmp_path / "meta/defects.json").write_text(json.dumps(table))
-    many = [f"pits{i}" for i in range(60)]
-    codes = realiad.defect_codes(tmp_path, ["scratch", "pit_seam", "heavy_scratch", *many])
-    assert codes["scratch"] == "HS"
-    assert len(set(codes.values())) == 63 and not {"PS", "OK", "NG"} & set(codes.values())
-    assert all(len(c) == 2 and c.isupper() for c in codes.values())
-    assert codes == realiad.defect_codes(tmp_path, ["scratch", "pit_seam", "heavy_scratch", *many])
-
-
-@pytest.mark.parametrize("code", ["PS", "abc", "", 7])
-def test_a_bad_code_table_is_refused(tmp_path: Path, code: Any) -> None:
-    (tmp_path / "meta").mkdir()
-    (tmp_path / "meta/defects.json").write_text(json.dumps({"defects": {"scratch": {"code": code}}}))
-    with pytest.raises(DatasetError) as caught:
-        realiad.defect_codes(tmp_path, ["scratch"])
-    assert caught.value.code == "export.codes"
+    (made.root / "meta/defects.json").write_text(json.dumps(table))
+    realiad.export(made, tmp_path / "out", options=ExportOptions())
+    codes = json.loads((tmp_path / "out/defect_codes.json").read_text())
+    assert codes == {"HS": "scratch", "PI": "pit_seam"}
+    (made.root / "meta/defects.json").write_text(json.dumps({"defects": {"scratch": {"code": "PS", "index": 1}}}))
+    with pytest.raises(DatasetError, match="PS"):
+        realiad.export(made, tmp_path / "other", options=ExportOptions())
 
 
 def test_realiad_leaves_out_samples_with_fewer_views(make_set: Any, tmp_path: Path) -> None:

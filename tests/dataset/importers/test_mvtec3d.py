@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rakelight.dataset.archives import open_view
 from rakelight.dataset.exporters.job import ExportOptions
 from rakelight.dataset.exporters.targets import exporter
-from rakelight.dataset.importers import mvtec3d
+from rakelight.dataset.importers import mvtec3d, pixels
 from rakelight.dataset.importers.sources import detect
 from rakelight.dataset.opened import open_samples
 from rakelight.dataset.sample import SampleContent
@@ -123,6 +124,16 @@ def test_pictures_with_an_alpha_channel_that_hides_nothing(tmp_path: Path, datas
     assert np.array_equal(sample(dataset, "bagel/OK/S0001").rgb(), picture(1))  # type: ignore[arg-type]
     (failed,) = [one for one in done if one.error]
     assert "transparent" in failed.error["message"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 38), (60, 200), (254, 255)])
+def test_of_two_values_in_a_mask_the_higher_one_is_the_defect(tmp_path: Path, low: int, high: int) -> None:
+    mask = np.full((6, 8), low, np.uint8)
+    mask[2:4, 3:6] = high
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    with open_view(tmp_path) as view:
+        found, values = pixels.read_mask(view, "mask.png")
+    assert np.array_equal(found > 0, mask == high) and values == (low, high)
 
 
 def test_maps_without_a_point_are_left_out_and_told(tmp_path: Path, dataset: Dataset) -> None:

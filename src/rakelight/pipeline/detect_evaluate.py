@@ -1,0 +1,99 @@
+"""Detectors on the test parts of a data set: scores, maps and figures, category by category and method by method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rakelight.dataset.layout import SampleKey
+from rakelight.dataset.opened import OpenSample, open_samples
+from rakelight.dataset.writer import Dataset
+from rakelight.detection.detector import Detector, Verdict
+from rakelight.detection.foreground import MaskCache
+from rakelight.detection.metrics.evaluation import PartScore
+from rakelight.detection.parts import Part, warp_to_native
+from rakelight.errors import DatasetError
+from rakelight.pipeline.detect_teach import load_for, subset_of
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """One part of the test, judged."""
+
+    part: Part
+    verdict: Verdict
+    defective: bool
+    label: str
+
+
+def test_keys(
+    dataset: Dataset, category: str, detectors: Sequence[Detector], split: str | None = None
+) -> list[SampleKey]:
+    """The parts to test: the split's test part, else all that no detector was taught.
+
+    Raises :class:`DatasetError` (``detect.no_test_parts``) if none is left.
+    """
+    taught = {part.key for detector in detectors for part in detector.parts}
+    keys = [s.key for s in open_samples(dataset.root, category) if str(s.key) not in taught]
+    subsets = subset_of(dataset, split)
+    if subsets is not None:
+        keys = [key for key in keys if subsets.get(str(key)) == "test"]
+    if not keys:
+        raise DatasetError(
+            f"{dataset.root} has no part of {category!r} to test: all were taught, or the split has none",
+            hint="make a split with `rakelight dataset split`, or add more parts",
+            code="detect.no_test_parts",
+        )
+    return keys
+
+
+def tested(
+    dataset: Dataset,
+    detector: Detector,
+    keys: Sequence[SampleKey],
+    *,
+    alpha: float = 0.05,
+    device: str = "cpu",
+    progress: Progress = lambda *_: None,
+) -> Iterator[Tested]:
+    """Judge the parts one after the other."""
+    cache = MaskCache()
+    for done, key in enumerate(keys):
+        progress("testing", done, len(keys))
+        part = load_for(detector, OpenSample(dataset.root, key), cache)
+        yield Tested(part, detector.score(part, alpha=alpha, device=device), not key.is_ok, key.label)
+
+
+def part_score(one: Tested, category: str) -> PartScore:
+    """What the metrics take: map and masks on the native pixels; pixels that were not judged score lowest."""
+    part, verdict = one.part, one.verdict
+    judged = np.isfinite(verdict.map)
+    lowest = float(np.nanmin(verdict.map)) - 1.0
+    view = warp_to_native(np.where(judged, verdict.map, np.float32(lowest)), part, outside=lowest)
+    inside = warp_to_native(part.mask.astype(np.float32), part) > 0.5
+    ignore = warp_to_native(part.ignore.astype(np.float32), part) > 0.5 if part.ignore.any() else None
+    return PartScore(
+        part.key,
+        one.label,
+        one.defective,
+        verdict.judgement.score,
+        view,
+        part.defect if one.defective else None,
+        ignore,
+        inside,
+        frozenset(part.available),
+        category,
+    )
+
+
+def seen_rightly(rows: Mapping[str, Sequence[str]], wanted: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """Share of the parts of each defect whose verdict names a modality that sees it; ``rows``: label → ``seen_by`` of each."""
+    return {
+        label: sum(seen in wanted[label] for seen in found) / len(found)
+        for label, found in rows.items()
+        if label in wanted and found
+    }

@@ -1,0 +1,148 @@
+"""A data set's good parts → a taught detector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rakelight.dataset import layout
+from rakelight.dataset.layout import SampleKey
+from rakelight.dataset.opened import OpenSample, open_samples
+from rakelight.dataset.split_files import OFFICIAL, SPLITS_FOLDER, read_split
+from rakelight.dataset.writer import Dataset
+from rakelight.detection.detector import Detector, TaughtPart
+from rakelight.detection.features.base import Extractor, make_extractor
+from rakelight.detection.features.health import check_parts
+from rakelight.detection.foreground import MaskCache
+from rakelight.detection.methods import Method
+from rakelight.detection.native import Modality
+from rakelight.detection.parts import Part, load_part
+from rakelight.detection.registration import Template, make_template
+from rakelight.detection.teaching import teach
+from rakelight.errors import DatasetError
+from rakelight.files import canonical_json, sha256_bytes
+
+Progress = Callable[[str, int, int], None]
+
+
+def good_keys(
+    dataset: Dataset, category: str, split: str | None = None, *, limit: int | None = None
+) -> list[SampleKey]:
+    """The good parts to teach: those of the split's training part (``official`` if there is one), else all.
+
+    ``limit`` takes the first so many. Raises :class:`DatasetError` (``detect.no_good_parts``) if there is none.
+    """
+    keys = [s.key for s in open_samples(dataset.root, category) if s.key.is_ok]
+    subsets = subset_of(dataset, split)
+    if subsets is not None:
+        keys = [key for key in keys if subsets.get(str(key)) == "train"]
+    if not keys:
+        raise DatasetError(
+            f"{dataset.root} has no good part of {category!r}"
+            + (" in the training part of the split" if subsets else ""),
+            hint="add good parts with `rakelight dataset add … --label OK`; `rakelight dataset stats` counts what is there",
+            code="detect.no_good_parts",
+        )
+    return keys[:limit]
+
+
+def subset_of(dataset: Dataset, split: str | None = None) -> dict[str, str] | None:
+    """Sample key → subset of a split; None if none is named and there is no official one."""
+    if split is None and not (dataset.root / SPLITS_FOLDER / f"{OFFICIAL}.json").is_file():
+        return None
+    found = read_split(dataset.root, split or OFFICIAL)
+    if len(found) > 1:
+        raise DatasetError(
+            f"split {split} has {len(found)} folds; one is needed",
+            hint=f"name one of them: {', '.join(f'{s.name}_fold{s.fold}of{len(found)}' for s in found[:3])} …",
+            code="split.folds",
+        )
+    return found[0].subset_of()
+
+
+def teach_category(
+    dataset: Dataset,
+    category: str,
+    keys: Sequence[SampleKey],
+    method: Method,
+    *,
+    turns: bool = True,
+    device: str = "cpu",
+    weights: Mapping[Modality, Path] | None = None,
+    progress: Progress = lambda *_: None,
+) -> tuple[Detector, list[str]]:
+    """Teach ``method`` the good parts ``keys``; returns the detector and warnings about its inputs.
+
+    Raises
+    ------
+    DatasetError
+        Fewer than 3 parts, a sample that cannot be read, a modality that none of them has.
+    ModelError
+        Weights that are not there or not what they should be.
+    """
+    extractors = extractors_of(method, device=device, weights=weights)
+    samples = [OpenSample(dataset.root, key) for key in keys]
+    cache = MaskCache()
+    template = make_template(
+        _loaded(samples, method, None, cache, lambda n: progress("template", n, len(samples))), turns=turns
+    )
+    parts = list(_loaded(samples, method, template, cache, lambda n: progress("parts", n, len(samples))))
+    warnings = [found.message for found in check_parts(parts)]
+    taught = [TaughtPart(n, str(s.key), sample_hash(s)) for n, s in enumerate(samples)]
+    facts = {"dataset": dataset.info.name, "turns": turns}
+    detector = teach(
+        parts, taught, method, extractors, category=category, template=template, facts=facts, progress=progress
+    )
+    return detector, warnings
+
+
+def extractors_of(
+    method: Method, *, device: str = "cpu", weights: Mapping[Modality, Path] | None = None
+) -> dict[Modality, Extractor]:
+    """The extractors that a method names; RGB and pseudo-3D share weights, each has its own."""
+    return {
+        modality: make_extractor(
+            name,
+            modality=modality,
+            weights=(weights or {}).get(modality),
+            taps=method.taps.get(modality),
+            device=device,
+        )
+        for modality, name in method.features.items()
+    }
+
+
+def load_for(detector: Detector, sample: OpenSample, cache: MaskCache | None = None) -> Part:
+    """A sample in the frame that the detector was taught in."""
+    return load_part(sample, size=detector.method.size, template=detector.template, cache=cache)
+
+
+def edited_since(dataset: Dataset, detector: Detector) -> list[str]:
+    """Which of the parts taught are no longer what they were, or no longer there."""
+    told = []
+    for part in detector.parts:
+        sample = OpenSample(dataset.root, SampleKey.parse(part.key))
+        if not (dataset.root / sample.key.raw_folder).is_dir():
+            told.append(f"{part.key} is no longer in the data set (removed or relabelled)")
+        elif part.sha256 and sample_hash(sample) != part.sha256:
+            told.append(f"{part.key} has changed since it was taught")
+    return told
+
+
+def sample_hash(sample: OpenSample) -> str:
+    """What a sample's pictures and maps are, as one hash: of the hashes of its modalities."""
+    found = {f.role: f.sha256 for f in sample.manifest.files if f.role in layout.MODALITIES and f.role != "MASK"}
+    return sha256_bytes(canonical_json(found).encode())
+
+
+def _loaded(
+    samples: Sequence[OpenSample],
+    method: Method,
+    template: Template | None,
+    cache: MaskCache,
+    step: Callable[[int], Any],
+) -> Iterable[Part]:
+    for number, sample in enumerate(samples):
+        step(number)
+        yield load_part(sample, size=method.size, template=template, cache=cache)

@@ -33,7 +33,7 @@ from rakelight.acquisition.simulator.solid import Pose
 from rakelight.acquisition.simulator.sphere_outlines import sphere_contour
 from rakelight.acquisition.simulator.targets import get_target
 from rakelight.calibration.lights import LightCalibration, SphereFrames, calibrate_lights
-from rakelight.calibration.plane_lights import PlaneSamples, sample_plane
+from rakelight.calibration.plane_samples import PlaneSamples, sample_plane
 from rakelight.calibration.rig_calibration import RigCalibration
 from rakelight.calibration.spheres import find_known_spheres
 from rakelight.errors import CalibrationError

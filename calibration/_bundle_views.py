@@ -28,6 +28,7 @@ from rakelight.reconstruction.models import AffineCamera, Camera
 
 LEAST_VIEWS = 3
 LEAST_CORNERS = 8
+_NAMED = 3  # corners of a view that are named one by one
 _FIRST_SIGMA_PX = 0.5
 
 
@@ -266,6 +267,7 @@ def told_corners(problem: Problem, settled: Settled, raw: FloatArray) -> list[st
             sizes = np.linalg.norm(raw[device, rows], axis=1)
             numbers = problem.ids[view][rows - int(np.flatnonzero(observed.view == view)[0])]
             order = np.argsort(-sizes)
-            corners = ", ".join(f"{numbers[i]} ({sizes[i]:.2f} px)" for i in order)
-            out.append(f"{problem.names[view]}, {name}: left out corner{'s' * (len(rows) > 1)} {corners}")
+            corners = ", ".join(f"{numbers[i]} ({sizes[i]:.2f} px)" for i in order[:_NAMED])
+            more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+            out.append(f"{problem.names[view]}, {name}: left out corner{'s' * (len(rows) > 1)} {corners}{more}")
     return out

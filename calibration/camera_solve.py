@@ -13,6 +13,7 @@ from rakelight.calibration import _view_checks as checks
 from rakelight.calibration._camera_search import REJECT_SIGMAS, TERMS, CameraModel, Search, choose
 from rakelight.calibration._pose_fit import BoolArray, Fit, residuals, standard_errors
 from rakelight.calibration.boards import Board
+from rakelight.calibration.coverage import coverage, empty_regions
 from rakelight.calibration.views import View
 from rakelight.errors import CalibrationError, InputError
 from rakelight.reconstruction.models import AffineCamera, Camera, PinholeCamera
@@ -21,7 +22,6 @@ FloatArray = NDArray[np.float64]
 
 TERM_SETS: tuple[tuple[str, ...], ...] = ((), ("k1",), ("k1", "k2"), ("k1", "k2", "p1", "p2"), TERMS)
 """Distortion models that compete, each within the next."""
-COVERAGE_CELLS = (8, 6)  # columns and rows of the map
 _PINHOLE = ("fx", "fy", "cx", "cy", *TERMS)
 _AFFINE = ("x_px_per_mm", "y_px_per_mm")
 _BAD_POSE, _BAD_POSE_PX = 5.0, 0.5  # median error of a pose against that of all poses, and at least
@@ -147,7 +147,7 @@ def solve_camera(
     rotations = np.array([cv2.Rodrigues(pose[:3])[0] for pose in at.poses])
     tilts = checks.tilts_deg(rotations)
     warnings += _check_determined(search, at, errors, tilts, kept)
-    coverage_map = _coverage(search, kept)
+    coverage_map = coverage([uv[mask] for uv, mask in zip(search.uv, kept, strict=True)], search.size)
     warnings += _check_coverage(coverage_map)
     per_pose = np.sqrt(squares / np.maximum([mask.sum() for mask in kept], 1))
     warnings += _check_flatness(ids, kept)
@@ -301,19 +301,9 @@ def _translations(poses: FloatArray, lens: FloatArray, size: tuple[int, int], mo
     return np.column_stack([(poses[:, 3:] - middle) / lens, np.zeros(len(poses))])
 
 
-def _coverage(search: Search, kept: Sequence[BoolArray]) -> NDArray[np.int64]:
-    uv = np.concatenate([y[mask] for y, mask in zip(search.uv, kept, strict=True)])
-    edges = [np.linspace(-0.5, n - 0.5, cells + 1) for n, cells in zip(search.size, COVERAGE_CELLS, strict=True)]
-    return np.histogram2d(uv[:, 1], uv[:, 0], bins=(edges[1], edges[0]))[0].astype(np.int64)
-
-
 def _check_coverage(coverage_map: NDArray[np.int64]) -> list[str]:
     """Names the ninths of the image without a corner."""
-    empty = []
-    for row, rows in zip(("upper", "middle", "lower"), np.array_split(coverage_map, 3, axis=0), strict=True):
-        for column, cells in zip(("left", "centre", "right"), np.array_split(rows, 3, axis=1), strict=True):
-            if not cells.any():
-                empty.append(f"{row} {column}")
+    empty = empty_regions(coverage_map)
     if not empty:
         return []
     return [

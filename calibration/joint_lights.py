@@ -22,12 +22,12 @@ from rakelight.calibration.near_sources import NearSource
 from rakelight.calibration.outlines import Circle
 from rakelight.calibration.plane_lights import (
     PlaneLights,
-    PlaneSamples,
     fit_plane_lights,
     inflation,
     plane_jacobian,
     plane_residuals,
 )
+from rakelight.calibration.plane_samples import PlaneSamples
 from rakelight.calibration.spheres import mirrored
 from rakelight.reconstruction.models import VIEWER, Camera, Plane
 

@@ -24,7 +24,7 @@ from rakelight.calibration.near_sources import (
     near_source_position,
 )
 from rakelight.calibration.outlines import Circle
-from rakelight.calibration.plane_lights import PlaneSamples
+from rakelight.calibration.plane_samples import PlaneSamples
 from rakelight.calibration.sphere_frames import Frames, SphereFrames, check_order, iterate, observe
 from rakelight.calibration.spheres import Highlight, Reflection
 from rakelight.calibration.strengths import StrengthFit, estimate_strengths

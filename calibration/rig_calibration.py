@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from rakelight import files, folders
 from rakelight.calibration._rig_document import ARRAYS, DOCUMENT, Document, array_entry, broken, read_arrays
+from rakelight.calibration._rig_plain import entry, invalid, plain
 from rakelight.calibration.colour import Colour
 from rakelight.calibration.flat_field import Dark, FlatField
 from rakelight.calibration.frame_format import FrameFormat
@@ -100,28 +101,28 @@ class RigCalibration:
 
     def __post_init__(self) -> None:
         if not isinstance(self.calibration_id, str) or not _ID.fullmatch(self.calibration_id):
-            raise _invalid(
+            raise invalid(
                 "calibration_id", self.calibration_id, "1-100 letters, digits, '.', '_', '-', no leading sign"
             )
         _time(self.created_utc)
         if not isinstance(self.simulated, bool):
-            raise _invalid("simulated", self.simulated, "true or false")
+            raise invalid("simulated", self.simulated, "true or false")
         for name, kinds in _KINDS.items():
             value = getattr(self, name)
             if value is not None and not isinstance(value, kinds):
-                raise _invalid(name, type(value).__name__, " or ".join(k.__name__ for k in kinds) + ", or none")
+                raise invalid(name, type(value).__name__, " or ".join(k.__name__ for k in kinds) + ", or none")
         self._settle_group("lights", Light, "zone")
         self._settle_group("projectors", Projector, "direction")
         missing = set(self.flat_field.zones if self.flat_field else ()) - {light.zone for light in self.lights}
         if missing:
-            raise _invalid("flat field", f"zones {sorted(missing)} without a light", "zones that have a light")
+            raise invalid("flat field", f"zones {sorted(missing)} without a light", "zones that have a light")
         for name in ("provenance", "quality"):
             if not isinstance(getattr(self, name), dict):
-                raise _invalid(name, type(getattr(self, name)).__name__, "a dictionary of plain data")
-            object.__setattr__(self, name, _plain(getattr(self, name), name))
+                raise invalid(name, type(getattr(self, name)).__name__, "a dictionary of plain data")
+            object.__setattr__(self, name, plain(getattr(self, name), name))
         object.__setattr__(self, "warnings", tuple(self.warnings))
         if not all(isinstance(w, str) for w in self.warnings):
-            raise _invalid("warnings", self.warnings, "sentences")
+            raise invalid("warnings", self.warnings, "sentences")
         sizes = self._sizes()
         if len(set(sizes.values())) > 1:
             raise _size_error("parts of the calibration differ in size: " + _sizes_text(sizes))
@@ -129,10 +130,10 @@ class RigCalibration:
     def _settle_group(self, name: str, kind: type, key: str) -> None:
         members = tuple(getattr(self, name))
         if not all(isinstance(m, kind) for m in members):
-            raise _invalid(name, [type(m).__name__ for m in members], f"{kind.__name__} objects")
+            raise invalid(name, [type(m).__name__ for m in members], f"{kind.__name__} objects")
         numbers = sorted(getattr(m, key) for m in members)
         if len(set(numbers)) < len(numbers):
-            raise _invalid(name, f"{key}s {numbers}", f"each {key} once")
+            raise invalid(name, f"{key}s {numbers}", f"each {key} once")
         object.__setattr__(self, name, tuple(sorted(members, key=lambda m: int(getattr(m, key)))))
 
     @property
@@ -210,14 +211,14 @@ class RigCalibration:
             "simulated": self.simulated,
             "content_sha256": self.content_sha256,
             "camera": _camera_summary(self.camera),
-            "table_plane": self.table_plane and _entry(self.table_plane),
+            "table_plane": self.table_plane and entry(self.table_plane),
             "lights": [
                 {
                     "zone": light.zone,
                     "slant_deg": round(light.slant_deg, 2),
                     "azimuth_deg": round(light.azimuth_deg, 2),
                     "strength": light.strength,
-                    "position_mm": _plain(light.position_mm, "position_mm"),
+                    "position_mm": plain(light.position_mm, "position_mm"),
                 }
                 for light in self.lights
             ],
@@ -229,8 +230,8 @@ class RigCalibration:
                 "reference_exposure_us": self.flat_field.reference_exposure_us,
             },
             "dark": self.dark and {"exposure_us": self.dark.exposure_us},
-            "map_format": self.map_format and _entry(self.map_format),
-            "colour": self.colour and _entry(self.colour),
+            "map_format": self.map_format and entry(self.map_format),
+            "colour": self.colour and entry(self.colour),
             "projectors": [_projector_summary(p, self.camera, self.table_plane) for p in self.projectors],
             "quality": self.quality,
             "warnings": warnings,
@@ -267,14 +268,14 @@ class RigCalibration:
             "calibration_id": self.calibration_id,
             "created_utc": self.created_utc,
             "simulated": self.simulated,
-            "camera": self.camera and {"type": kind, **_entry(self.camera)},
-            "table_plane": self.table_plane and _entry(self.table_plane),
-            "lights": [_entry(light) for light in self.lights],
-            "flat_field": self.flat_field and _entry(self.flat_field, gains=maps["flat_field_gains"]),
-            "dark": self.dark and _entry(self.dark, map=maps["dark_map"]),
-            **({"map_format": _entry(self.map_format)} if self.map_format else {}),
-            **({"colour": _entry(self.colour)} if self.colour else {}),
-            "projectors": [_entry(projector) for projector in self.projectors],
+            "camera": self.camera and {"type": kind, **entry(self.camera)},
+            "table_plane": self.table_plane and entry(self.table_plane),
+            "lights": [entry(light) for light in self.lights],
+            "flat_field": self.flat_field and entry(self.flat_field, gains=maps["flat_field_gains"]),
+            "dark": self.dark and entry(self.dark, map=maps["dark_map"]),
+            **({"map_format": entry(self.map_format)} if self.map_format else {}),
+            **({"colour": entry(self.colour)} if self.colour else {}),
+            "projectors": [entry(projector) for projector in self.projectors],
             "provenance": self.provenance,
             "quality": self.quality,
             "warnings": list(self.warnings),
@@ -349,34 +350,6 @@ def _assemble(document: Document, arrays: dict[str, NDArray[Any]]) -> RigCalibra
     )
 
 
-def _entry(model: Any, **instead: Any) -> dict[str, Any]:
-    """A dataclass as plain data, with the fields named in ``instead`` replaced."""
-    return {
-        f.name: instead[f.name] if f.name in instead else _plain(getattr(model, f.name), f.name) for f in fields(model)
-    }
-
-
-def _plain(value: Any, where: str) -> Any:
-    """``value`` as JSON data; refuses NaN, infinity and whatever JSON has no word for, by name."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, str):
-        if not value.isascii() and value.encode("utf-8", "ignore").decode() != value:  # half a surrogate pair
-            raise _invalid(where, value, "text that UTF-8 can hold")
-        return value
-    if isinstance(value, float):
-        if not np.isfinite(value):
-            raise _invalid(where, value, "finite numbers; None where there is no figure")
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(v, f"{where}[{i + 1}]") for i, v in enumerate(value)]
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {key: _plain(v, f"{where}.{key}") for key, v in value.items()}
-    raise _invalid(where, type(value).__name__, "plain data: text, numbers, true/false, none, lists, named values")
-
-
 def _text(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -407,7 +380,7 @@ def _time(text: str) -> datetime:
     except (TypeError, ValueError):
         time = None
     if time is None or time.utcoffset() != timedelta(0):
-        raise _invalid("created_utc", text, "ISO 8601 with offset zero, such as 2025-03-01T08:15:30+00:00")
+        raise invalid("created_utc", text, "ISO 8601 with offset zero, such as 2025-03-01T08:15:30+00:00")
     return time
 
 
@@ -420,12 +393,4 @@ def _size_error(message: str) -> CalibrationError:
         message,
         hint="use frames and calibration of the same region of interest and binning, or calibrate at this size",
         code="calibration.size_mismatch",
-    )
-
-
-def _invalid(name: str, value: object, allowed: str) -> CalibrationError:
-    return CalibrationError(
-        f"{name} is {value!r}; allowed: {allowed}",
-        hint="correct the value named, or calibrate again",
-        code="calibration.rig_invalid",
     )

@@ -116,9 +116,7 @@ def cost_of(
     estimated = {name: per_px * pixels for m in modalities for name, per_px in _ESTIMATES[m].items()}
     if "clouds" in modalities:
         most = CloudSettings().most_points
-        for name in (
-            known.keys() & _CLOUD_BYTES.keys()
-        ):  # large clouds are thinned, however small the measured ones were
+        for name in known.keys() & _CLOUD_BYTES.keys():  # thinned, however small the measured ones are
             known[name] = min(known[name], _CLOUD_BYTES[name] * most / pixels)
         points = pixels * _PART_OF_FIELD
         while points > most:  # strides are whole: 2×2, 3×3, …

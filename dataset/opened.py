@@ -124,7 +124,7 @@ def read_intact(root: Path, record: FileRecord) -> bytes:
     if len(data) != record.bytes or sha256_bytes(data) != record.sha256:
         raise DatasetError(
             f"{root / record.path} is not what was written: {len(data)} of {record.bytes} bytes, other SHA-256",
-            hint="restore it from a backup, or derive the sample again with `rakelight dataset rebuild`",
+            hint="restore it from a backup, or derive the sample again with `rakelight dataset rebuild --force --sample …`",
             code="dataset.damaged",
         )
     return data

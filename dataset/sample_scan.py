@@ -125,7 +125,7 @@ class _Scan:
         try:
             return self.sample.image(role)
         except RakelightError as error:
-            hint = "restore the file from a backup, or derive the sample again with `rakelight dataset rebuild`"
+            hint = "restore the file from a backup, or derive the sample again with `rakelight dataset rebuild --force --sample …`"
             self._problem("files", "error", f"{role} cannot be read: {error.message}", hint)
             return None
 

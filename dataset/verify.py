@@ -22,7 +22,7 @@ Record = FileRecord | CachedFile
 Progress = Callable[[int, int], None]
 """Called with the bytes looked at (in the quick check: the samples) and how many there are."""
 
-_RESTORE = "restore it from a backup, or derive the sample again with `rakelight dataset rebuild`"
+_RESTORE = "restore it from a backup, or derive the sample again with `rakelight dataset rebuild --force --sample …`"
 _REPAIR = "run `rakelight dataset repair`"
 _ASIDE = "move it out of the data set"
 _MANIFEST = "restore it from a backup; or take the sample out: `rakelight dataset repair --quarantine`"

@@ -146,7 +146,7 @@ def _opened(path: Path) -> Any:
 def _changed(path: Path) -> DatasetError:
     return DatasetError(
         f"{path} is not what was written: other SHA-256",
-        hint="restore it from a backup, or derive the sample again with `rakelight dataset rebuild`",
+        hint="restore it from a backup, or derive the sample again with `rakelight dataset rebuild --force --sample …`",
         code="dataset.damaged",
     )
 

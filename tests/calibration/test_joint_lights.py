@@ -13,7 +13,7 @@ from rakelight.calibration.highlights import Highlight
 from rakelight.calibration.joint_lights import JointLights, SphereRays, fit_joint_lights, sphere_rays, start_positions
 from rakelight.calibration.near_sources import fit_near_source
 from rakelight.calibration.outlines import Circle
-from rakelight.calibration.plane_lights import PlaneSamples
+from rakelight.calibration.plane_samples import PlaneSamples
 from rakelight.reconstruction.models import VIEWER, PinholeCamera, Plane
 
 FloatArray = NDArray[np.float64]

@@ -22,7 +22,7 @@ from rakelight.calibration.lights import (
     object_strengths,
 )
 from rakelight.calibration.near_sources import fit_near_source
-from rakelight.calibration.plane_lights import PlaneSamples
+from rakelight.calibration.plane_samples import PlaneSamples
 from rakelight.calibration.spheres import Circle, Highlight, reflect_highlight
 from rakelight.errors import CalibrationError, InputError
 from rakelight.reconstruction.levels import SATURATION

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rakelight.calibration.plane_lights import PlaneSamples, fit_plane_lights, sample_plane
+from rakelight.calibration.plane_lights import fit_plane_lights
+from rakelight.calibration.plane_samples import PlaneSamples, sample_plane
 from rakelight.errors import CalibrationError, InputError
 from rakelight.reconstruction.models import PinholeCamera, Plane
 

@@ -336,7 +336,7 @@ def test_the_command(tmp_path: Path) -> None:
     runner = CliRunner()
     result = runner.invoke(check_command, [str(dataset.root)])
     assert result.exit_code == 0
-    assert "leak test: clean" in result.output
+    assert "leak test: not possible yet" in result.output  # eight samples tell nothing
     tamper(samples[-1], "MASK", bytes(images.encode_png(np.zeros((H, W), np.uint8))))
     result = runner.invoke(check_command, [str(dataset.root), "--json", "--only", "masks"])
     assert result.exit_code == 6

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from rakelight.calibration.frame_format import FrameFormat
+from rakelight.calibration.joint_lights import JointLights
+from rakelight.calibration.plane_lights import PlaneLights
 from rakelight.calibration.rig_calibration import RigCalibration
 from rakelight.errors import CalibrationError
+from rakelight.pipeline.calibrate import _position_figures
 from rakelight.pipeline.calibrate import calibrate_from_recordings as calibrate
 
 
@@ -349,3 +352,15 @@ def test_sphere_outside_the_calibrated_camera(scenes: Any, tmp_path: Path) -> No
     refused([sphere], "calibration.size_mismatch", "240×180", "120×90", base=base)
     binned = scenes.record(tmp_path / "b", scenes.sphere(), target="chrome_sphere", sensor={"binning": 2})
     refused([binned], "calibration.size_mismatch", "binning 2", base=base)
+
+
+def test_one_ball_and_a_white_plane_have_nothing_to_be_checked_by() -> None:
+    """What a single ball cannot tell is None in the quality, which no calibration may hold as NaN."""
+    nan, eye = np.full(2, np.nan), np.tile(np.eye(3), (2, 1, 1))
+    plane = PlaneLights((1, 2), np.ones((2, 3)), np.ones(2), np.eye(8), 0.001, 1.0, 0.001, 1.0, ())
+    told = _position_figures(JointLights(np.ones((2, 3)), np.ones(2), eye, 0.2, plane, nan, nan, ()))
+    assert told["white_plane"]["from_spheres_mm"] == [None, None] == told["white_plane"]["from_spheres_sigmas"]
+    made = RigCalibration("x", "2025-03-01T08:15:30+00:00", simulated=True, quality={"positions": told})
+    assert made.quality["positions"]["sigma_mm"] == [1.732, 1.732]
+    both = _position_figures(JointLights(np.ones((2, 3)), np.ones(2), eye, 0.2, plane, np.array([0.5, 1.0]), nan, ()))
+    assert both["white_plane"]["from_spheres_mm"] == [0.5, 1.0]

@@ -38,11 +38,12 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Path:
             settings=Settings(width=WIDTH, pattern_set=None), calibration=truth,
         )  # fmt: skip
     simulate("white_plane", home / "white", settings=Settings(width=WIDTH), calibration=truth)
+    simulate("step_gauge", home / "gauge", settings=Settings(width=WIDTH, pattern_set=None), calibration=truth)
     return home
 
 
 def test_the_rig_is_found_from_targets_alone(targets: Path, tmp_path: Path) -> None:
-    folders = sorted(str(p) for p in targets.iterdir())
+    folders = sorted(str(p) for p in targets.iterdir() if p.name != "gauge")
     out = tmp_path / "lab"
     done = CliRunner().invoke(cli, ["calibrate", "rig", *folders, "--plate-mm", "0.01", "-o", str(out), "--json"])
     assert done.exit_code == 0, done.output
@@ -72,6 +73,18 @@ def test_the_rig_is_found_from_targets_alone(targets: Path, tmp_path: Path) -> N
             good = np.isfinite(z) & (column > 0) & (column < true_p.width - 1)
             measured = found.table_plane.height_mm(rays[good] * z[good, None])
             assert abs(float(measured.mean()) - height) < 0.003
+
+
+def test_a_calibration_that_fails_says_so_wherever_it_is_met(targets: Path, tmp_path: Path) -> None:
+    folders = [str(targets / f"pose{k}") for k in range(4)]
+    done = CliRunner().invoke(cli, ["calibrate", "rig", *folders, str(targets / "gauge"), "-o", str(tmp_path / "few")])
+    assert done.exit_code == 6 and "FAIL" in done.stdout, done.output
+    found = RigCalibration.load(tmp_path / "few")
+    assert found.quality["verdict"] == "FAIL" and found.warnings[0].startswith("FAIL: poses of the board: 4;")
+    assert [w for w in found.warnings if w.startswith("gauge: ") and "takes no part" in w]
+    assert {r["target"] for r in found.provenance["recordings"]} == {"charuco"}
+    shown = CliRunner().invoke(cli, ["calibrate", "show", str(tmp_path / "few"), "--json"])
+    assert [s["kind"] for s in json.loads(shown.stdout)["stale"]] == ["failed"]
 
 
 def test_what_cannot_be_calibrated_is_named(targets: Path) -> None:

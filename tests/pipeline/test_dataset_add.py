@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -19,9 +20,9 @@ from rakelight.calibration.rig_calibration import RigCalibration
 from rakelight.dataset import images, journal, layout, staging
 from rakelight.dataset.encoded_maps import decode_normals
 from rakelight.dataset.opened import OpenSample
-from rakelight.dataset.recording import Recording
+from rakelight.dataset.recording import Recording, content_sha256
 from rakelight.dataset.writer import Dataset, DatasetWriter
-from rakelight.errors import ConfigError, RakelightError, StorageError
+from rakelight.errors import ConfigError, DatasetError, RakelightError, StorageError
 from rakelight.pipeline import many
 from rakelight.pipeline.addition_list import additions_of
 from rakelight.pipeline.dataset_add import Addition, add, find_recordings
@@ -195,6 +196,19 @@ def test_a_cluster_without_workers_is_told_not_waited_for(monkeypatch: pytest.Mo
     assert caught.value.code == "many.no_workers"
 
 
+def test_an_interrupt_waits_until_a_cluster_has_started() -> None:
+    reached = []
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        with many._interrupts_wait():
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.append("started")
+        reached.append("never")
+    assert reached == ["started"]
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 @pytest.mark.parametrize("crew", [("somewhere", None, 1), ("local", 0, 1), ("local", 1, 0)])
 def test_crews_that_cannot_be(crew: Any) -> None:
     with pytest.raises(RakelightError, match=r"scheduler|workers"):
@@ -220,6 +234,26 @@ def test_ctrl_c_leaves_what_was_committed_and_nothing_half_done(lit: Any, tmp_pa
     assert len(dataset.listed()) == 3
 
 
+def test_a_calibration_of_another_rig_is_refused_unless_it_is_meant(scenes: Any, lit: Any, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    known: RigCalibration = scenes.calibration()
+    rig = {"rig_id": "another", "devices": {"camera": "maker model (serial 77)"}}
+    other = replace(known, calibration_id="other", provenance={**known.provenance, "rig": rig}).save(tmp_path / "other")
+    recording = tmp_path / "told"
+    shutil.copytree(lit[0][0], recording)
+    record = json.loads((recording / "recording.json").read_text("utf-8"))
+    record |= {"rig_id": "bench-1", "devices": {"camera": "maker model (serial 12)"}}
+    record["content_sha256"] = content_sha256(record)
+    (recording / "recording.json").write_text(json.dumps(record), "utf-8")
+    dataset = new_set(tmp_path)
+    wanted = Addition(recording, "knob_cap", "OK", other)
+    (refused,) = add(dataset, [wanted], crew=HERE)
+    assert refused.error is not None and refused.error["code"] == "dataset.calibration_differs"
+    (meant,) = add(dataset, [replace(wanted, any_calibration=True)], crew=HERE)
+    assert meant.sample is not None and any("camera" in w for w in meant.warnings)
+
+
 # ------------------------------------------------------------------------------------------------------------------- lists
 def test_folders_of_recordings_and_tables(lit: Any, tmp_path: Path) -> None:
     assert find_recordings([tmp_path]) == lit[0]
@@ -227,6 +261,13 @@ def test_folders_of_recordings_and_tables(lit: Any, tmp_path: Path) -> None:
     table.write_text("recording,label,batch\np0,OK,lot-1\np2,scratch,\n", encoding="utf-8")
     found = additions_of([], table, category="knob_cap", calibration=lit[1], batch="lot-2")
     assert [(a.recording.name, a.label, a.batch) for a in found] == [("p0", "OK", "lot-1"), ("p2", "scratch", "lot-2")]
+    table.write_text(
+        "\ufeffRecording;Label\np1;a_dent\n", encoding="utf-8"
+    )  # as spreadsheets of some countries write it
+    found = additions_of([], table, category="knob_cap", calibration=lit[1])
+    assert [(a.recording.name, a.label) for a in found] == [("p1", "a_dent")]
+    with pytest.raises(DatasetError, match="nope.csv does not exist"):
+        additions_of([], tmp_path / "nope.csv", category="knob_cap", calibration=lit[1])
 
 
 @pytest.mark.parametrize(
@@ -274,6 +315,17 @@ def test_rebuilt_samples_keep_key_label_and_mask_and_count_revisions(scenes: Any
     assert [(r.reason, r.revision) for r in changed] == [("other calibration", 4)]
     assert [dataset.verify_sample(info) for info in dataset.samples()] == [[], [], []]
     assert list((dataset.root / ".staging").iterdir()) == []
+
+
+def test_files_that_are_gone_are_made_again(lit: Any, tmp_path: Path) -> None:
+    dataset = new_set(tmp_path)
+    list(add(dataset, additions(lit)[:2], crew=HERE))
+    for info, role in zip(dataset.listed(), ("PS", "RGBL01"), strict=True):
+        path = OpenSample(dataset.root, info.key).path(role)
+        assert path is not None
+        path.unlink() if role == "PS" else path.write_bytes(path.read_bytes()[:-1])
+    assert [(r.reason, r.error) for r in rebuild(dataset, crew=HERE)] == [("damaged", None)] * 2
+    assert [dataset.verify_sample(info) for info in dataset.samples()] == [[], []]
 
 
 def _other_calibration(scenes: Any, tmp_path: Path) -> Path:

@@ -7,10 +7,11 @@ import pytest
 from numpy.typing import NDArray
 
 from rakelight.calibration.boards import Board
+from rakelight.calibration.coverage import coverage, empty_regions
 from rakelight.calibration.outlines import Circle
 from rakelight.calibration.views import View
 from rakelight.pipeline.exposure_search import search_exposure
-from rakelight.pipeline.guide import Light, Pose, coverage, empty_regions, judge, light_of, needs, pose_of, tilt_words
+from rakelight.pipeline.guide import Light, Pose, judge, light_of, needs, pose_of, tilt_words
 from rakelight.pipeline.guide_targets import judge_dark, judge_spheres, judge_white
 
 BOARD, SIZE, FOCAL = Board(), (1200, 800), 4400.0
@@ -64,7 +65,7 @@ def test_needs_are_met_one_after_the_other() -> None:
 
 def test_coverage_names_the_empty_ninths() -> None:
     uv = np.array([[10.0, 10.0], [600.0, 400.0], [1190.0, 790.0]])
-    seen = coverage([View("v", np.arange(3), uv)], SIZE)
+    seen = coverage([uv], SIZE)
     assert seen.sum() == 3 and seen.shape == (6, 8)
     assert len(empty_regions(seen)) == 6 and not {"upper left", "middle centre", "lower right"} & set(
         empty_regions(seen)

@@ -83,6 +83,7 @@ def add(
     batch: str | None,
     rows: Path | None,
     truth: bool,
+    any_calibration: bool,
     ps: str | None,
     fuse: bool | None,
     scheduler: str,
@@ -112,7 +113,15 @@ def add(
         raise click.UsageError("name RECORDINGS, or a --table of them")
     opened = Dataset.open(folder)
     additions = additions_of(
-        recordings, rows, category=category, label=label, calibration=calibration, mask=mask, batch=batch, truth=truth
+        recordings,
+        rows,
+        category=category,
+        label=label,
+        calibration=calibration,
+        mask=mask,
+        batch=batch,
+        truth=truth,
+        any_calibration=any_calibration,
     )
     derivation = Derivation(ps=ps or "normals", fuse=bool(fuse))  # type: ignore[arg-type]
     crew = Crew(scheduler, workers, threads)
@@ -147,7 +156,7 @@ def add(
 @click.option(
     "--recordings", multiple=True, type=click.Path(path_type=Path), help="Where recordings lie, if they were moved."
 )
-@click.option("--force", is_flag=True, help="Also what is up to date.")
+@click.option("--force", is_flag=True, help="Also what is up to date; mends files that were changed.")
 @_derivation_options("as each sample has it", "as each sample has it")
 @_crew_options
 @json_option

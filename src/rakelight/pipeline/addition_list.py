@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def additions_of(
     mask: Path | None = None,
     batch: str | None = None,
     truth: bool = False,
+    any_calibration: bool = False,
 ) -> list[Addition]:
     """Everything to add. The table's cells go before the arguments, and these before what the truth says.
 
@@ -48,7 +50,8 @@ def additions_of(
             hint="add them one at a time, or give masks in a --table",
             code="add.mask",
         )
-    return [_addition(row, category, label, calibration, mask, batch, truth) for row in rows]
+    found_all = [_addition(row, category, label, calibration, mask, batch, truth) for row in rows]
+    return [replace(addition, any_calibration=any_calibration) for addition in found_all]
 
 
 def _addition(

@@ -21,7 +21,7 @@ from rakelight.calibration.lights import (
     object_strengths,
 )
 from rakelight.calibration.outlines import Circle
-from rakelight.calibration.plane_lights import PlaneSamples, sample_plane
+from rakelight.calibration.plane_samples import PlaneSamples, sample_plane
 from rakelight.calibration.rig_calibration import RigCalibration, utc_now
 from rakelight.calibration.rig_facts import KEY, facts_of, with_base
 from rakelight.calibration.scale_check import ScaleCheck, check_scale

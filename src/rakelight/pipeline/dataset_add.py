@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rakelight.calibration.rig_calibration import RigCalibration
+from rakelight.calibration.staleness import stale_for
 from rakelight.dataset import journal, layout, staging
 from rakelight.dataset.opened import open_samples
 from rakelight.dataset.options import DatasetOptions, KeepRaw
@@ -31,7 +32,7 @@ class Addition:
     """One recording that is to become a sample; ``mask`` is a PNG on the pixels of RGBL05.
 
     ``batch`` is the lot or session, by default the day of the capture. ``truth`` takes the mask of a simulated recording
-    from its truth.
+    from its truth. ``any_calibration`` takes also one that was made on another rig or camera.
     """
 
     recording: Path
@@ -41,6 +42,7 @@ class Addition:
     mask: Path | None = None
     batch: str | None = None
     truth: bool = False
+    any_calibration: bool = False
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,7 @@ def _task(dataset: Dataset, name: str, addition: Addition, calibration: Path, de
         "label": addition.label,
         "mask": None if addition.mask is None else str(addition.mask.absolute()),
         "truth": addition.truth,
+        "any_calibration": addition.any_calibration,
         "batch": addition.batch,
         "derivation": derivation.to_plain(),
     }
@@ -240,6 +243,8 @@ def derive(task: Task) -> Outcome:
             code="dataset.not_a_dataset",
         )
     recording, calibration = Recording.open(task["recording"]), _calibration(task["calibration"])
+    if not task["any_calibration"]:
+        _check_same_rig(recording, calibration)
     derivation = Derivation(**task["derivation"])
     result = reconstruct(recording, calibration, replace(Settings(), fuse=derivation.fuse))
     options = DatasetOptions(**task["options"])
@@ -268,6 +273,17 @@ def derive(task: Task) -> Outcome:
     place = root / layout.STAGING_FOLDER / f"{task['staging']}-{uuid.uuid4().hex[:6]}"
     staged = staging.stage(content, place, options)
     return {"staged": staged.model_dump(mode="json", by_alias=True), "warnings": list(result.report["warnings"])}
+
+
+def _check_same_rig(recording: Recording, calibration: RigCalibration) -> None:
+    """A reconstruction only warns of a calibration of another rig; a data set would carry the error on for good."""
+    changed = [stale.sentence for stale in stale_for(calibration, recording) if stale.kind == "changed"]
+    if changed:
+        raise DatasetError(
+            f"{recording.folder} does not fit calibration {calibration.calibration_id}: {changed[0]}",
+            hint="name the calibration of this rig, or say --any-calibration if the rig is the same all the same",
+            code="dataset.calibration_differs",
+        )
 
 
 @lru_cache(maxsize=4)

@@ -112,7 +112,17 @@ def _reason(manifest: SampleManifest, wish: Wish, calibration: Path | None, root
         return "other settings"
     if manifest.software.version != rakelight.__version__:
         return f"made by rakelight {manifest.software.version}"
+    if any(not _there(root / f.path, f.bytes) for f in manifest.files):
+        return "damaged"
     return "forced" if wish.force else ""
+
+
+def _there(path: Path, size: int) -> bool:
+    """Whether the file is there at its full size; other bytes of the same size are `dataset verify`'s affair."""
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
 
 
 def _task(
@@ -140,6 +150,7 @@ def _task(
         "label": manifest.label,
         "mask": None,  # the sample keeps the one it has
         "truth": False,
+        "any_calibration": True,  # whoever names it for samples that exist, means it; the reconstruction warns
         "batch": manifest.batch,
         "derivation": _derivation(manifest, wish).to_plain(),
     }

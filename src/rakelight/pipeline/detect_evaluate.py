@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,12 +88,3 @@ def part_score(one: Tested, category: str) -> PartScore:
         frozenset(part.available),
         category,
     )
-
-
-def seen_rightly(rows: Mapping[str, Sequence[str]], wanted: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """Share of the parts of each defect whose verdict names a modality that sees it; ``rows``: label → ``seen_by`` of each."""
-    return {
-        label: sum(seen in wanted[label] for seen in found) / len(found)
-        for label, found in rows.items()
-        if label in wanted and found
-    }

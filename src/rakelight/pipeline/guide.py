@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rakelight.calibration.boards import Board
-from rakelight.calibration.camera_solve import COVERAGE_CELLS
+from rakelight.calibration.coverage import coverage, empty_regions
 from rakelight.calibration.views import View
 
 FloatArray = NDArray[np.float64]
@@ -26,7 +25,6 @@ POSES = 12
 TILT_DEG, STEEP_DEG = 10.0, 40.0  # asked for; beyond which squares are too narrow to be found well
 HEIGHT_SPREAD = 0.02  # largest over smallest scale of the board in the image, less 1
 SIDES = (("right", 0, 1), ("left", 0, -1), ("towards you", 1, 1), ("away from you", 1, -1))
-REGIONS = tuple(f"{row} {column}" for row in ("upper", "middle", "lower") for column in ("left", "centre", "right"))
 MIN_CORNERS, MIN_SHARE = 8, 0.3
 BLUR_PX, BLUR_RATIO, BLUR_ABOVE_PX = 2.5, 1.8, 0.4  # at most; against the median of the other poses, and above it
 SATURATED, DARK = 0.005, 0.15  # share of the board's pixels; share of full scale that its white must reach
@@ -118,27 +116,13 @@ def needs(poses: Sequence[Pose], size: Size) -> Needs:
     tilts = [name for name, axis, sign in SIDES if not any(_tilted(pose, axis, sign) for pose in poses)]
     scales = [pose.scale_px_mm for pose in poses if pose.scale_px_mm > 0]
     spread = max(scales) / min(scales) - 1 if scales else 0.0
-    seen = coverage([pose.view for pose in poses], size)
+    seen = coverage([pose.view.uv for pose in poses], size)
     return Needs(max(0, POSES - len(poses)), tuple(tilts), empty_regions(seen), spread < HEIGHT_SPREAD)
 
 
 def _tilted(pose: Pose, axis: int, sign: int) -> bool:
     value = float(pose.tilt_deg[axis])
     return (sign * value if pose.sided else abs(value)) >= TILT_DEG
-
-
-def coverage(views: Sequence[View], size: Size) -> NDArray[np.int64]:
-    """Corners in each cell of the image, (rows, columns) int64, cells as ``CameraSolution.coverage_map`` has them."""
-    edges = [np.linspace(-0.5, n - 0.5, cells + 1) for n, cells in zip(size, COVERAGE_CELLS, strict=True)]
-    uv = np.concatenate([np.zeros((0, 2)), *(view.uv for view in views)])
-    return np.histogram2d(uv[:, 1], uv[:, 0], bins=(edges[1], edges[0]))[0].astype(np.int64)
-
-
-def empty_regions(seen: NDArray[np.int64]) -> tuple[str, ...]:
-    """Ninths of the image without a corner, by name."""
-    rows, columns = (np.linspace(0, n, 4).round().astype(int) for n in seen.shape)
-    ninths = [seen[a:b, c:d].any() for a, b in pairwise(rows) for c, d in pairwise(columns)]
-    return tuple(name for name, there in zip(REGIONS, ninths, strict=True) if not there)
 
 
 # ------------------------------------------------------------------------------------------------------------ one picture
@@ -301,7 +285,7 @@ def apart_px(a: View, b: View) -> float:
 
 
 def _coverage_line(pose: Pose, earlier: Sequence[Pose], size: Size) -> Line:
-    seen = coverage([p.view for p in (*earlier, pose)], size)
+    seen = coverage([p.view.uv for p in (*earlier, pose)], size)
     share, empty = float((seen > 0).mean()), empty_regions(seen)
     left = f"; no corner yet in the {', '.join(empty)}" if empty else ""
     return Line(f"with this pose corners cover {share:.0%} of the image{left}")

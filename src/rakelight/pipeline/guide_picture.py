@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rakelight import files
-from rakelight.calibration.camera_solve import COVERAGE_CELLS
-from rakelight.pipeline.guide import POSES, SIDES, TILT_DEG, Needs, Pose, coverage, tilt_words
+from rakelight.calibration.coverage import COVERAGE_CELLS, coverage
+from rakelight.pipeline.guide import POSES, SIDES, TILT_DEG, Needs, Pose, tilt_words
 
 if TYPE_CHECKING:
     from rakelight.pipeline.guided_walk import Look
@@ -105,8 +105,8 @@ def _draw_coverage(draw: ImageDraw.ImageDraw, look: Look, poses: Sequence[Pose],
     columns, rows = COVERAGE_CELLS
     cell_w = _SIDE_W / columns
     cell_h = min(cell_w * (height / rows) / (width / columns), 46)
-    seen = coverage([p.view for p in poses], (width, height))
-    here = coverage([look.pose.view] if look.pose is not None else [], (width, height))
+    seen = coverage([p.view.uv for p in poses], (width, height))
+    here = coverage([look.pose.view.uv] if look.pose is not None else [], (width, height))
     _text(draw, (x0, y0), "where corners were", 18, _TITLE)
     _text(draw, (x0 + _SIDE_W, y0 + 2), f"{(seen > 0).mean():.0%} of the image", 16, _FAINT, "ra")
     top = y0 + 30

@@ -261,12 +261,10 @@ def test_folders_of_recordings_and_tables(lit: Any, tmp_path: Path) -> None:
     table.write_text("recording,label,batch\np0,OK,lot-1\np2,scratch,\n", encoding="utf-8")
     found = additions_of([], table, category="knob_cap", calibration=lit[1], batch="lot-2")
     assert [(a.recording.name, a.label, a.batch) for a in found] == [("p0", "OK", "lot-1"), ("p2", "scratch", "lot-2")]
-    table.write_text(
-        "\ufeffRecording;Label\np1;a_dent\n", encoding="utf-8"
-    )  # as spreadsheets of some countries write it
+    table.write_text("\ufeffRecording;Label\np1;a_dent\n", encoding="utf-8")  # as some spreadsheets do
     found = additions_of([], table, category="knob_cap", calibration=lit[1])
     assert [(a.recording.name, a.label) for a in found] == [("p1", "a_dent")]
-    with pytest.raises(DatasetError, match="nope.csv does not exist"):
+    with pytest.raises(DatasetError, match=r"nope\.csv does not exist"):
         additions_of([], tmp_path / "nope.csv", category="knob_cap", calibration=lit[1])
 
 

@@ -171,7 +171,7 @@ class RigCalibration:
         if folder.exists() and not (folder / DOCUMENT).is_file():
             raise CalibrationError(
                 f"{folder} is not a calibration: it holds no {DOCUMENT}",
-                hint="are the arguments in order? `rakelight calibrate lights` makes a calibration from recordings",
+                hint="are the arguments in order? `rakelight calibrate rig` makes a calibration from recordings",
                 code="calibration.not_found",
             )
         calibration, problems = _inspect(folder)

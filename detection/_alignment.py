@@ -136,31 +136,24 @@ def _pattern(picture: Image, centre: NDArray[np.float64]) -> tuple[NDArray[np.fl
 
 
 def _refine(template: Image, picture: Image, first: NDArray[np.float64], turn: bool) -> Alignment:
+    """The motion ``first`` made better; it stands where that fails or where both pictures agree less afterwards."""
+    size = template.shape[::-1]
+    moved = cv2.warpAffine(picture, first, size, flags=cv2.INTER_LINEAR)  # so that only a small motion is left to be found
     motion = cv2.MOTION_EUCLIDEAN if turn else cv2.MOTION_TRANSLATION
-    inverse = cv2.invertAffineTransform(first).astype(np.float32)
     limits = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-4)
-    refined = True
+    before = correlation(template, picture, first)
+    matrix, after, refined = first, before, False
     try:
-        _, warp = cv2.findTransformECC(template, picture, inverse.copy(), motion, limits, None, 5)
-    except cv2.error:  # no overlap of the pictures' contrast, or no convergence: the first estimate stands
-        warp, refined = inverse, False
-    moved = float(
-        np.hypot(*(warp[:, :2] @ _middle(template) + warp[:, 2] - inverse[:, :2] @ _middle(template) - inverse[:, 2]))
-    )
-    if moved > 0.1 * template.shape[0]:  # it ran away
-        warp, refined = inverse, False
-    matrix = cv2.invertAffineTransform(warp.astype(np.float64))
-    return Alignment(
-        matrix,
-        math.degrees(math.atan2(matrix[1, 0], matrix[0, 0])),
-        turn,
-        correlation(template, picture, matrix),
-        refined,
-    )
-
-
-def _middle(picture: Image) -> NDArray[np.float64]:
-    return np.array([(picture.shape[1] - 1) / 2, (picture.shape[0] - 1) / 2])
+        _, warp = cv2.findTransformECC(template, moved, np.eye(2, 3, dtype=np.float32), motion, limits, None, 5)
+    except cv2.error:  # no overlap of the pictures' contrast, or no convergence
+        warp = None
+    if warp is not None:
+        better = (np.vstack([cv2.invertAffineTransform(warp.astype(np.float64)), [0, 0, 1]]) @ np.vstack([first, [0, 0, 1]]))[:2]
+        after = correlation(template, picture, better)
+        if after >= before:
+            matrix, refined = better, True
+    angle = math.degrees(math.atan2(matrix[1, 0], matrix[0, 0]))
+    return Alignment(matrix, angle, turn, max(before, after), refined)
 
 
 def correlation(template: Image, picture: Image, matrix: NDArray[np.float64]) -> float:

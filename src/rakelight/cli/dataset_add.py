@@ -68,6 +68,11 @@ def _derivation_options(ps: str, fuse: str) -> Any:
     is_flag=True,
     help="Simulated recordings: category, label, mask and calibration from their truth, where not given.",
 )
+@click.option(
+    "--any-calibration",
+    is_flag=True,
+    help="Take the calibration also if it was made on another rig or camera than the recording.",
+)
 @_derivation_options("normals", "no")
 @_crew_options
 @json_option

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rakelight.detection.detector import Detector, Verdict
+from rakelight.detection.native import Modality
 from rakelight.detection.neighbours import Floats
 from rakelight.errors import InputError, ModelError
 from rakelight.pipeline.contact_sheet import colour_table
@@ -24,6 +25,7 @@ Rgb = NDArray[np.uint8]
 Bool = NDArray[np.bool_]
 
 UNIT = "robust SD of good parts"
+STANDS_OUT = 3.0  # robust SD of good parts' greatest values, from which a modality is said to see a spot
 LOW_SHARE, LIMIT_SHARE = 0.95, 0.999  # of good parts' pixels that lie below
 _FULL = 3.0  # times the limit
 _LEAST = 0.5  # robust SD; a calibration of nearly equal pixels must not colour noise
@@ -99,10 +101,20 @@ def own_map(detector: Detector, verdict: Verdict, bank: str) -> Floats:
     return detector.pixels.fuse(table)
 
 
+def seeing(verdict: Verdict) -> list[Modality]:
+    """The modalities that see something at the peak, the one that sees most first."""
+    found = [m for m, excess in verdict.excess.items() if excess >= STANDS_OUT]
+    return sorted(found, key=lambda m: -verdict.excess[m])
+
+
 def peak_region(verdict: Verdict, scale: HeatScale) -> Bool:
-    """(S, S): what stands out beyond the scale's limit and is connected with the peak; empty if the peak does not."""
+    """(S, S): what is beyond the scale's limit and connected with the peak.
+
+    Empty where the peak is not beyond it, and on accepted parts on which no modality sees anything: one pixel in a thousand
+    is beyond the limit on good parts too.
+    """
     beyond = np.nan_to_num(verdict.map, nan=-np.inf) > scale.limit
-    if not beyond[verdict.peak]:
+    if not beyond[verdict.peak] or not (verdict.judgement.rejected or seeing(verdict)):
         return np.zeros(beyond.shape, bool)
     labels = cv2.connectedComponents(beyond.astype(np.uint8), connectivity=8)[1]
     return np.asarray(labels == labels[verdict.peak], bool)

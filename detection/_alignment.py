@@ -138,7 +138,9 @@ def _pattern(picture: Image, centre: NDArray[np.float64]) -> tuple[NDArray[np.fl
 def _refine(template: Image, picture: Image, first: NDArray[np.float64], turn: bool) -> Alignment:
     """The motion ``first`` made better; it stands where that fails or where both pictures agree less afterwards."""
     size = template.shape[::-1]
-    moved = cv2.warpAffine(picture, first, size, flags=cv2.INTER_LINEAR)  # so that only a small motion is left to be found
+    moved = cv2.warpAffine(
+        picture, first, size, flags=cv2.INTER_LINEAR
+    )  # so that only a small motion is left to be found
     motion = cv2.MOTION_EUCLIDEAN if turn else cv2.MOTION_TRANSLATION
     limits = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-4)
     before = correlation(template, picture, first)
@@ -148,7 +150,9 @@ def _refine(template: Image, picture: Image, first: NDArray[np.float64], turn: b
     except cv2.error:  # no overlap of the pictures' contrast, or no convergence
         warp = None
     if warp is not None:
-        better = (np.vstack([cv2.invertAffineTransform(warp.astype(np.float64)), [0, 0, 1]]) @ np.vstack([first, [0, 0, 1]]))[:2]
+        better = (
+            np.vstack([cv2.invertAffineTransform(warp.astype(np.float64)), [0, 0, 1]]) @ np.vstack([first, [0, 0, 1]])
+        )[:2]
         after = correlation(template, picture, better)
         if after >= before:
             matrix, refined = better, True

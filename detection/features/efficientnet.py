@@ -14,8 +14,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -41,7 +43,8 @@ _STAGES = (
     (1, 3, 1, 6, 192, 320),
 )
 _HEAD, _CLASSES = 1280, 1000
-_BATCH = 8  # pictures at a time: larger batches fall out of the caches and gain nothing
+_BATCH = 4  # pictures at a time: larger batches fall out of the caches and gain nothing
+_RIM = 2  # pixels of background that stay, for the part's edge
 _STEP = 16  # working sizes: all strides up to the last default tap divide them
 
 
@@ -221,6 +224,8 @@ class EfficientNetFeatures:
     network : EfficientNetLite0
     modality : "rgb" or "ps"
     taps : blocks, counted from 0 to 15, in the order in which their channels are joined
+    flat_background : the part's median colour instead of the table, which tells nothing of the part: shadows on it are another
+        in every pose
     """
 
     network: EfficientNetLite0
@@ -228,6 +233,7 @@ class EfficientNetFeatures:
     taps: tuple[int, ...]
     device: str = "cpu"
     id: str = "efficientnet-lite0"
+    flat_background: bool = True
     weights_sha256: str | None = SHA256
 
     @property
@@ -246,7 +252,7 @@ class EfficientNetFeatures:
 
     def extract(self, parts: Sequence[Part]) -> base.Features:
         grid = self.grid(base.common_size(parts))
-        pictures = [need(part, self.modality) for part in parts]
+        pictures = [self._picture(part) for part in parts]
         values = np.empty((len(parts), grid, grid, self.dim), np.float32)
         with torch.inference_mode():
             for first in range(0, len(pictures), _BATCH):
@@ -255,6 +261,13 @@ class EfficientNetFeatures:
                 joined = torch.cat([_patches(x, grid) for x in self.network(scaled, self.taps)], 1)
                 values[first : first + len(batch)] = joined.permute(0, 2, 3, 1).cpu().numpy()
         return base.Features(values, base.valid_cells(parts, grid))
+
+    def _picture(self, part: Part) -> NDArray[np.uint8]:
+        picture = need(part, self.modality)
+        if not self.flat_background or not part.mask.any():
+            return picture
+        near = cv2.dilate(part.mask.astype(np.uint8), np.ones((2 * _RIM + 1, 2 * _RIM + 1), np.uint8)) > 0
+        return np.where(near[..., None], picture, np.median(picture[part.mask], axis=0).astype(np.uint8))
 
     def fingerprint(self) -> base.Fingerprint:
         return base.fingerprint_of(self.extract([base.fingerprint_part()]))

@@ -45,7 +45,9 @@ def draw(
     level += rng.normal(0, 1.5, level.shape)
     rgb = np.clip(np.stack([level, 0.9 * level, 0.8 * level], axis=-1), 0, 255).astype(np.uint8)
     slope = np.where(b > 0, 0.5, -0.5) * mask
-    n = np.stack([-s * slope, -c * slope, np.sqrt(1 - slope**2)], axis=-1)  # (right, up, to the camera) of a slope along b
+    n = np.stack(
+        [-s * slope, -c * slope, np.sqrt(1 - slope**2)], axis=-1
+    )  # (right, up, to the camera) of a slope along b
     ps = np.rint((n + 1) * 127.5).astype(np.uint8)
     z = CAMERA_MM - mask * (5 - 0.05 * np.abs(b))
     x, y = (u - (WIDTH - 1) / 2) * PITCH_MM, (v - (HEIGHT - 1) / 2) * PITCH_MM

@@ -41,7 +41,7 @@ def test_a_turned_part_comes_back(part_scenes: Any, template: Template, angle: f
     assert abs((turn - turn_0 + angle + 180) % 360 - 180) < 0.5
     # the same point of the part, its pivot, lands on the same working pixel
     pivot = np.array([part_scenes.WIDTH - 1, part_scenes.HEIGHT - 1]) / 2
-    error = matrix[:, :2] @ (pivot + [12.4, -7.8]) + matrix[:, 2] - first[:, :2] @ pivot - first[:, 2]
+    error = matrix[:, :2] @ (pivot + np.array([12.4, -7.8])) + matrix[:, 2] - first[:, :2] @ pivot - first[:, 2]
     assert np.abs(error).max() / scale < 0.5
 
 
@@ -103,7 +103,7 @@ def test_another_resolution_is_brought_to_the_same_scale(part_scenes: Any, templ
     assert part.facts["pitch_mm"] == pytest.approx(coarse.facts["pitch_mm"], rel=1e-6)
     assert (part.mask ^ coarse.mask).mean() < 0.01
     for unknown in ({"pitch_mm": None, "xyz": None},):
-        with pytest.raises(DatasetError, match="480×360 pixels.*240×180") as caught:
+        with pytest.raises(DatasetError, match=r"480×360 pixels.*240×180") as caught:
             from_arrays("no pitch", **(part_scenes.draw(10, zoom=2.0) | unknown), template=template)
         assert caught.value.code == "detect.native_size"
 
@@ -120,7 +120,9 @@ def test_a_missing_picture_is_replaced_by_another(part_scenes: Any, template: Te
 def test_a_template_comes_back_from_arrays(part_scenes: Any, template: Template) -> None:
     again = Template.from_arrays(template.to_arrays())
     a, b = (from_arrays("x", **part_scenes.draw(33), template=t) for t in (template, again))
-    assert np.array_equal(a.to_native, b.to_native) and again.key == template.key and again.pitch_mm == template.pitch_mm
+    assert (
+        np.array_equal(a.to_native, b.to_native) and again.key == template.key and again.pitch_mm == template.pitch_mm
+    )
     arrays = template.to_arrays()
     del arrays["numbers"]
     with pytest.raises(ModelError, match="numbers"):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rakelight.pipeline.svg_figure import Axes, Figure, nice
+from rakelight.pipeline.svg_figure import INK, Axes, Figure, nice
 from rakelight.pipeline.svg_plots import BLUE, GREEN, VERMILION, WIDTH
 
 COLOURS = (BLUE, VERMILION, GREEN)
@@ -57,11 +57,18 @@ def stacked_columns(label: str, names: Sequence[str], series: Mapping[str, Seque
 
 
 def histogram(
-    label: str, edges: ArrayLike, series: Mapping[str, ArrayLike], x_name: str, *, logarithmic: bool = False
+    label: str,
+    edges: ArrayLike,
+    series: Mapping[str, ArrayLike],
+    x_name: str,
+    *,
+    logarithmic: bool = False,
+    limit: float | None = None,
 ) -> str:
     """How many values lie between neighbouring ``edges`` (N + 1,), which ascend; those beyond count at the ends.
 
-    ``series`` are values of any number each (NaN is left out); bars of up to three stand on one another.
+    ``series`` are values of any number each (NaN is left out); bars of up to three stand on one another. A dashed line shows
+    ``limit``.
     """
     at = np.asarray(edges, np.float64)
     places = np.log10(at) if logarithmic else at
@@ -80,6 +87,9 @@ def histogram(
         x = float(axes.px(math.log10(value) if logarithmic else value))
         figure.line(x, axes.top + axes.height, x, axes.top + axes.height + 4)
         figure.words(x, axes.top + axes.height + 16, text, "middle", size=11)
+    if limit is not None and at[0] <= limit <= at[-1]:
+        x = float(axes.px(math.log10(limit) if logarithmic else limit))
+        figure.line(x, axes.top, x, axes.top + axes.height, INK, 1.5, stroke_dasharray="5 4")
     if len(series) > 1:
         _legend(figure, axes.left, list(series))
     return figure.svg()

@@ -1,8 +1,8 @@
 """Where a part is unusual: the heat map of a verdict over its pictures, in the working frame and on the native pixels.
 
 Colours follow the detector's calibration (:mod:`rakelight.pipeline.heat_scale`), never the part at hand. White outlines what
-stands out around the peak, blue what people marked as defective; parts that were not judged are hatched, and what is off
-the part is dimmed.
+stands out around the peak (a ring: the part is rejected, though no spot stands out), blue what people marked as defective; on
+the part, what was not judged is hatched; what is off the part is dimmed.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def heat_picture(
     modality: Modality,
     scale: HeatScale,
     *,
-    values: Floats | None = None,
+    alone: tuple[Floats, HeatScale] | None = None,
     heat: bool = True,
     zoom: int = 2,
 ) -> Rgb:
@@ -89,8 +89,10 @@ def heat_picture(
 
     Parameters
     ----------
-    values : (S, S) float, optional
-        Another map, in units of ``scale`` (:func:`rakelight.pipeline.heat_scale.own_map`).
+    scale : HeatScale
+        Of the verdict's map: of its colours, and of the outline around the peak.
+    alone : ((S, S) float, HeatScale), optional
+        Another map for the colours, with its own scale: :func:`rakelight.pipeline.heat_scale.own_map`.
     heat : bool
         False: outlines only.
     zoom : int
@@ -105,20 +107,20 @@ def heat_picture(
     """
     if not 1 <= zoom <= 8:
         raise InputError(f"zoom is {zoom}; allowed: 1 to 8", code="verdict.zoom")
-    shown = verdict.map if values is None else check_array("map", values, shape=verdict.map.shape)
+    values, colours = alone or (verdict.map, scale)
+    shown = check_array("map", values, shape=verdict.map.shape)
     side = (zoom * part.size, zoom * part.size)
     base = cv2.resize(plain_picture(part, modality), side, interpolation=cv2.INTER_CUBIC)
     judged = np.isfinite(shown)
-    lowest = np.float32(scale.low)
     view = _View(
         np.asarray(base, np.uint8),
-        cv2.resize(np.where(judged, shown, lowest).astype(np.float32), side, interpolation=cv2.INTER_LINEAR),
+        cv2.resize(np.where(judged, shown, colours.low).astype(np.float32), side, interpolation=cv2.INTER_LINEAR),
         cv2.resize(judged.astype(np.uint8), side, interpolation=cv2.INTER_NEAREST) > 0,
         cv2.resize(part.mask.astype(np.uint8), side, interpolation=cv2.INTER_NEAREST) > 0,
         rescale(zoom),
         1 if zoom < 2 else 2,
     )
-    return _draw(view, part, verdict, scale, heat=heat)
+    return _draw(view, part, verdict, scale, colours if heat else None)
 
 
 def native_heat_picture(picture: NDArray[np.uint8], part: Part, verdict: Verdict, scale: HeatScale) -> Rgb:
@@ -145,7 +147,7 @@ def native_heat_picture(picture: NDArray[np.uint8], part: Part, verdict: Verdict
         np.linalg.inv(square(part.to_native)),
         max(1, round(max(part.native_size) / 900)),
     )
-    return _draw(view, part, verdict, scale, heat=True)
+    return _draw(view, part, verdict, scale, scale)
 
 
 # -------------------------------------------------------------------------------------------------------------- drawing
@@ -162,10 +164,10 @@ class _View:
     line: int
 
 
-def _draw(view: _View, part: Part, verdict: Verdict, scale: HeatScale, *, heat: bool) -> Rgb:
+def _draw(view: _View, part: Part, verdict: Verdict, scale: HeatScale, colours: HeatScale | None) -> Rgb:
     picture = np.where((view.judged | view.part)[..., None], view.base, (view.base * _DIM).astype(np.uint8))
-    if heat:
-        picture = scale.blend(picture, np.where(view.judged, view.heat, np.nan))
+    if colours is not None:
+        picture = colours.blend(picture, np.where(view.judged, view.heat, np.nan))
     picture = np.ascontiguousarray(_hatched(picture, view.part & ~view.judged, view.line))
     if part.defect is not None and part.defect.any():
         _outline(picture, truth_lines(part), view.from_working, TRUTH, view.line)

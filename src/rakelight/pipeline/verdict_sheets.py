@@ -16,9 +16,9 @@ from rakelight.detection.native import MODALITIES, Modality
 from rakelight.detection.parts import Part
 from rakelight.files import make_folder
 from rakelight.pipeline.contact_sheet import Panel, contact_sheet
-from rakelight.pipeline.heat_scale import LIMIT_SHARE, UNIT, HeatScale, Rgb, heat_scale, own_map
+from rakelight.pipeline.heat_scale import LIMIT_SHARE, STANDS_OUT, UNIT, HeatScale, Rgb, heat_scale, own_map
 from rakelight.pipeline.verdict_pictures import heat_picture, legend, with_legend
-from rakelight.pipeline.verdict_text import NAMES, STANDS_OUT, explanation
+from rakelight.pipeline.verdict_text import NAMES, explanation
 
 REJECTED, ACCEPTED = (213, 94, 0), (0, 158, 115)  # Okabe and Ito's vermilion and green
 _STRIPE = 12  # px of the colour that says it from afar
@@ -34,7 +34,8 @@ def modalities_of(part: Part, method: Method) -> list[Modality]:
 def verdict_sheet(part: Part, verdict: Verdict, detector: Detector, *, width: int = 360) -> Rgb:
     """One part on one sheet, a column a modality: as captured, under the verdict's heat, and what this modality says alone.
 
-    (H, W, 3) uint8, each picture ``width`` pixels wide. The last row is there where the detector has a bank of each modality by itself.
+    (H, W, 3) uint8, each picture ``width`` pixels wide. The last row is there where the
+    detector has a bank of each modality by itself.
     """
     shown, scale = modalities_of(part, detector.method), heat_scale(detector)
     panels = [
@@ -50,7 +51,7 @@ def verdict_sheet(part: Part, verdict: Verdict, detector: Detector, *, width: in
     ]
     own = {bank.of[0]: bank.name for bank in detector.method.banks if len(bank.of) == 1 and not bank.swapped}
     if all(own.get(m) in verdict.scored.maps for m in shown):
-        panels += [_alone(part, verdict, detector, m, own[m], width) for m in shown]
+        panels += [_alone(part, verdict, detector, scale, m, own[m], width) for m in shown]
     judged = verdict.judgement
     notes = [
         f"Colours: {UNIT}, fixed by the calibration with {judged.calibration_parts} good parts; the same for every part. "
@@ -66,15 +67,16 @@ def verdict_sheet(part: Part, verdict: Verdict, detector: Detector, *, width: in
     return np.concatenate([stripe, sheet])
 
 
-def _alone(part: Part, verdict: Verdict, detector: Detector, modality: Modality, bank: str, width: int) -> Panel:
-    scale = heat_scale(detector, [bank])
-    values = own_map(detector, verdict, bank)
-    picture = _fitted(heat_picture(part, verdict, modality, scale, values=values), width)
+def _alone(
+    part: Part, verdict: Verdict, detector: Detector, scale: HeatScale, modality: Modality, bank: str, width: int
+) -> Panel:
+    own = heat_scale(detector, [bank])
+    drawn = heat_picture(part, verdict, modality, scale, alone=(own_map(detector, verdict, bank), own))
     excess = verdict.excess.get(modality, -np.inf)
     said = "nothing unusual at the peak" if np.isfinite(excess) else "nothing measured at the peak"
     if excess >= STANDS_OUT:
         said = f"at the peak {excess:.1f} x the spread of good parts"
-    return Panel(f"{NAMES[modality]} alone", with_legend(picture, scale), said)
+    return Panel(f"{NAMES[modality]} alone", with_legend(_fitted(drawn, width), own), said)
 
 
 def _fitted(picture: Rgb, width: int) -> Rgb:
@@ -115,7 +117,7 @@ class Card:
 def card(part: Part, verdict: Verdict, scale: HeatScale, *, modality: Modality | None = None) -> Card:
     """A small picture of a part under its heat, over the modality that sees it unless another is named."""
     shown = modality or (verdict.seen_by if verdict.seen_by in part.available else sorted(part.available)[0])
-    picture = _fitted(heat_picture(part, verdict, shown, scale, zoom=1), _CARD_SIDE)
+    picture = _fitted(heat_picture(part, verdict, shown, scale), _CARD_SIDE)
     judged = verdict.judgement
     defective = part.label != "OK" if part.label else None
     return Card(

@@ -12,12 +12,9 @@ from rakelight.detection.detector import Verdict
 from rakelight.detection.methods.base import Method
 from rakelight.detection.native import Modality
 from rakelight.detection.parts import Part
-from rakelight.pipeline.heat_scale import UNIT, HeatScale, peak_region
+from rakelight.pipeline.heat_scale import UNIT, HeatScale, peak_region, seeing
 
 NAMES: dict[Modality, str] = {"rgb": "RGB", "ps": "pseudo-3D", "xyz": "3D"}
-STANDS_OUT = (
-    3.0  # robust standard deviations of good parts' greatest values, from which a modality is said to see a spot
-)
 
 
 def verdict_dict(part: Part, verdict: Verdict, method: Method, scale: HeatScale) -> dict[str, Any]:
@@ -77,7 +74,7 @@ def verdict_dict(part: Part, verdict: Verdict, method: Method, scale: HeatScale)
             m: {
                 "used": m in used,
                 "excess": _number(verdict.excess.get(m, math.nan)),
-                "stands_out": verdict.excess.get(m, -math.inf) >= STANDS_OUT,
+                "stands_out": m in seeing(verdict),
             }
             for m in method.modalities
         },
@@ -95,8 +92,8 @@ def reason(part: Part, verdict: Verdict, method: Method) -> str:
 def explanation(part: Part, verdict: Verdict, method: Method) -> str:
     """The sentence of :func:`reason` without the verdict itself."""
     judged = verdict.judgement
-    seen = sorted((m for m, x in verdict.excess.items() if x >= STANDS_OUT), key=lambda m: -verdict.excess[m])
-    parts = [_seen(part, verdict, seen)]
+    seen = seeing(verdict)
+    parts = [_seen(part, verdict, method, seen)]
     if judged.rejected or seen:
         parts += _others(verdict, seen)
     if not judged.rejected and seen:
@@ -141,13 +138,16 @@ def from_middle_mm(part: Part, peak: tuple[int, int]) -> tuple[float, float] | N
     return (peak[1] - middle) * float(pitch), (peak[0] - middle) * float(pitch)
 
 
-def _seen(part: Part, verdict: Verdict, seen: list[Modality]) -> str:
+def _seen(part: Part, verdict: Verdict, method: Method, seen: list[Modality]) -> str:
     where = place(part, verdict.peak)
     if seen:
         return f"{NAMES[seen[0]]} stands out {_times(verdict.excess[seen[0]])} the spread of good parts, {where}"
     if not verdict.judgement.rejected:
         return "nothing stands out"
-    return f"no modality stands out by itself, but all together do, most {where}"
+    words = f"no modality stands out by itself at the strangest spot, {where}"
+    name, most = max(verdict.judgement.contributions.items(), key=lambda item: item[1].share)
+    of = next(bank.of for bank in method.banks if bank.name == name)
+    return f"{words}; {' with '.join(NAMES[m] for m in of)} weighs most in the score ({100 * most.share:.0f} %)"
 
 
 def _others(verdict: Verdict, seen: list[Modality]) -> list[str]:

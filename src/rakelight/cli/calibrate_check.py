@@ -246,9 +246,19 @@ def repeat(
 
 def _recorded(recordings: tuple[Path, ...], known: RigCalibration, step: Callable[[str], None]) -> Iterator[Run]:
     from rakelight.dataset.recording import Recording
+    from rakelight.errors import InputError
     from rakelight.pipeline.repeatability import run_of
 
     opened = [Recording.open(folder) for folder in recordings]
+    seen: dict[str, Path] = {}
+    for one in opened:  # compared with itself a part repeats perfectly
+        twin = seen.setdefault("".join(sorted(f.sha256 for f in one.info.frames)), one.folder)
+        if twin != one.folder or opened.count(one) > 1:
+            raise InputError(
+                f"{one.folder} holds the same frames as {twin}: a repeat needs captures of its own",
+                hint="capture the part again, or leave the copy out",
+                code="repeat.twins",
+            )
     for number, one in enumerate(opened, 1):
         step(f"run {number} of {len(opened)}")
         yield run_of(one, known)

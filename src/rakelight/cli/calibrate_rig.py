@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -39,9 +39,14 @@ FAILED = 6
 @click.option(
     "--plate-mm",
     type=click.FloatRange(0, 100),
-    default=0.0,
+    help="Thickness of the white plate: the table lies that far below its surface.  [default: 0, and a warning]",
+)
+@click.option(
+    "--camera-model",
+    type=click.Choice(["pinhole", "affine"]),
+    default="pinhole",
     show_default=True,
-    help="Thickness of the white plate: the table lies that far below it.",
+    help="affine for a telecentric lens.",
 )
 @click.option("--sphere-mm", type=click.FloatRange(0.1, 1000), help="With --rig: diameter of the chrome spheres.")
 @click.option(
@@ -66,7 +71,8 @@ def rig(
     square_mm: float | None,
     marker_mm: float | None,
     dictionary: str | None,
-    plate_mm: float,
+    plate_mm: float | None,
+    camera_model: Literal["pinhole", "affine"],
     sphere_mm: float | None,
     sphere_count: int,
     no_spheres: bool,
@@ -134,11 +140,17 @@ def rig(
             return
         opened = walked
         click.echo(f"the recordings are kept in {folder}", err=True)
-    _calibrate(opened, board, plate_mm, output, overwrite, as_json)
+    _calibrate(opened, board, plate_mm, camera_model, output, overwrite, as_json)
 
 
 def _calibrate(
-    recordings: list[Recording], board: Board, plate_mm: float, output: Path, overwrite: bool, as_json: bool
+    recordings: list[Recording],
+    board: Board,
+    plate_mm: float | None,
+    camera_model: Literal["pinhole", "affine"],
+    output: Path,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Solve, write calibration and report, and tell every figure."""
     from rakelight.pipeline.calibrate_rig import calibrate_rig
@@ -146,7 +158,14 @@ def _calibrate(
     from rakelight.pipeline.rig_report import facts_of
 
     with progress("calibrating", quiet=as_json) as step:
-        report = calibrate_rig(recordings, output.absolute().name, board, plate_mm=plate_mm, progress=step)
+        report = calibrate_rig(
+            recordings,
+            output.absolute().name,
+            board,
+            plate_mm=plate_mm or 0.0,
+            camera_model=camera_model,
+            progress=step,
+        )
         step("report")
         facts = facts_of(report)
         report.calibration.save(output, overwrite=overwrite)
@@ -157,6 +176,8 @@ def _calibrate(
         emit_json(summary | {"output": str(output)})
     else:
         _tell(report.calibration.warnings, facts, output)
+    if plate_mm is None and report.calibration.table_plane is not None and not as_json:
+        warn(["the table is taken to be the surface of the white plate: --plate-mm tells how thick the plate is"])
     if facts.verdict == "FAIL":
         click.get_current_context().exit(FAILED)
 

@@ -22,9 +22,9 @@ _LEAST_TOLD = 0.5  # correlation of what is not round, below which the turn cann
 _LEAST_PATTERN = 0.02  # share of the contrast that is not round: less is the pixel grid and noise
 _CANDIDATES = 3  # besides none
 _NEAR = 0.15  # correlations that much below the highest may still turn out the best once refined
-# A turn must leave this much less mismatch than a smaller one: a round part is not turned after the lights' pattern on it, nor one
+# A turn must leave that share of the mismatch of a smaller one at most, and gain that much correlation: a round part is not turned after the lights' pattern on it, nor one
 # of n-fold symmetry further than need be.
-_BETTER = 0.75
+_BETTER, _LEAST_GAIN = 0.75, 0.005
 _EDGE = 1.0  # contrast of the part against the background, in standard deviations of the picture on the part
 
 
@@ -76,7 +76,8 @@ def align(template: Image, picture: Image, *, turns: bool = True) -> Alignment:
     best: Alignment | None = None
     for angle in angles if told else [0.0]:
         found = _refine(template, picture, _about(start, to, angle), told)
-        if best is None or 1 - found.correlation < _BETTER * (1 - best.correlation):
+        gain = found.correlation - best.correlation if best is not None else 1.0
+        if best is None or gain > max(_LEAST_GAIN, (1 - _BETTER) * (1 - best.correlation)):
             best = found
     assert best is not None
     return best

@@ -51,11 +51,11 @@ class Verdict:
     ----------
     map : (S, S) float32
         In robust standard deviations of good parts' pixels, NaN where not judged; the same scale for every part.
-    peak : (row, column)
-        Its greatest value, working frame.
     excess : mapping of modality to float
-        How far each modality's own map stands out within a few pixels of the peak, in robust standard deviations of good
-        parts' greatest values: what sees the anomaly. ``seen_by`` is the first of them.
+        How far each modality's own map stands out at its greatest value, in robust standard deviations of good parts'
+        greatest values: what sees the anomaly. ``seen_by`` is the first of them.
+    peak : (row, column)
+        Where that modality's map is greatest, working frame.
     """
 
     key: str
@@ -98,11 +98,11 @@ class Detector:
         self._check(part)
         scored = self.measured(part, device=device)
         judgement = self.decision.judge({name: scored.scores[name] for name in scored.judging}, alpha)
+        excess, places = self._excess(scored)
+        seen_by = max(excess, key=lambda m: excess[m])
         fused = self._fused_map(scored)
-        place = int(np.nanargmax(fused))
-        peak = (place // part.size, place % part.size)
-        excess = self._excess(scored, peak)
-        return Verdict(part.key, judgement, fused, peak, excess, max(excess, key=lambda m: excess[m]), scored)
+        place = places.get(seen_by, int(np.nanargmax(fused)))
+        return Verdict(part.key, judgement, fused, divmod(place, part.size), excess, seen_by, scored)
 
     def measured(self, part: Part, *, device: str = "cpu") -> Scored:
         """The part in each bank, without a verdict."""
@@ -131,21 +131,22 @@ class Detector:
             table[..., self.names.index(name)] = scored.maps[name]
         return self.pixels.fuse(table)
 
-    def _excess(self, scored: Scored, peak: tuple[int, int]) -> dict[Modality, float]:
-        reach = max(2, self.method.size // self.method.grid)
-        window = np.s_[max(0, peak[0] - reach) : peak[0] + reach + 1, max(0, peak[1] - reach) : peak[1] + reach + 1]
+    def _excess(self, scored: Scored) -> tuple[dict[Modality, float], dict[Modality, int]]:
+        """How far each modality's own map stands out at its greatest value, and where that is (row-major)."""
         found: dict[Modality, float] = {}
+        places: dict[Modality, int] = {}
         for bank in self.method.banks:
             if len(bank.of) > 1 or bank.swapped or bank.name not in scored.maps:
                 continue
-            near = scored.maps[bank.name][window]
+            view = scored.maps[bank.name]
             usual = self.calibration.peaks[:, self.names.index(bank.name)]
             middle = float(np.nanmedian(usual))
             spread = 1.4826 * float(np.nanmedian(np.abs(usual - middle))) or 1e-6
-            found[bank.of[0]] = (float(np.nanmax(near)) - middle) / spread if np.isfinite(near).any() else -np.inf
+            place = int(np.nanargmax(view))
+            found[bank.of[0]], places[bank.of[0]] = (float(view.flat[place]) - middle) / spread, place
         if not found:  # no bank of one modality: the fused banks' modalities share what they say
-            return {m: 0.0 for bank in self.method.judging for m in bank.of}
-        return found
+            return {m: 0.0 for bank in self.method.judging for m in bank.of}, {}
+        return found, places
 
     def _check(self, part: Part) -> None:
         if part.size != self.method.size:

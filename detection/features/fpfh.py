@@ -22,7 +22,7 @@ from rakelight.detection.parts import Part, need
 from rakelight.errors import InputError
 
 DIM = 33
-DEFAULT_NORMAL_RADIUS, DEFAULT_RADIUS = 3.0, 6.0  # pitches of the working frame
+DEFAULT_NORMAL_RADIUS, DEFAULT_RADIUS = 3.0, 10.0  # pitches of the working frame
 _LEAST_NORMAL_POINTS = 5
 _REACH = 1.15  # of the window beyond the radius: neighbouring points may lie nearer than the pitch says (perspective)
 

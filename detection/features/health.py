@@ -15,6 +15,7 @@ from rakelight.detection.features.base import Features
 from rakelight.detection.parts import Part
 
 MOST_CORRELATION = 0.75  # 0.87 was measured in a layer that had collapsed, 0.53 in a healthy one
+MOST_HISTOGRAM_CORRELATION = 0.98  # histograms of any surface are alike: FPFH of sound parts has 0.89 to 0.94
 MOST_UNMEASURED = 0.3  # share of the part without a point
 MOST_SATURATED = 0.02  # share of the part with a channel at 255 …
 MOST_DARK = 0.5  # … or with all at 0 … 2
@@ -166,8 +167,13 @@ def _centred_unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     return unit
 
 
-def check_features(features: Features, about: str, keys: Sequence[str] = ()) -> list[Warned]:
-    """Look at features: not finite, nearly the same everywhere, parts without a valid patch (named by ``keys``)."""
+def check_features(
+    features: Features, about: str, keys: Sequence[str] = (), *, histograms: bool = False
+) -> list[Warned]:
+    """Look at features: not finite, nearly the same everywhere, parts without a valid patch (named by ``keys``).
+
+    ``histograms``: features that cannot be negative and add up to a constant (FPFH) correlate by nature.
+    """
     found = []
     bad = ~np.isfinite(features.values).all(axis=(1, 2, 3))
     empty = ~features.valid.any(axis=(1, 2))
@@ -180,12 +186,13 @@ def check_features(features: Features, about: str, keys: Sequence[str] = ()) -> 
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             found.append(Warned(code, about, f"{about}: {what} in {', '.join(names[:3])}{more}"))
     correlation = float("nan") if bad.any() else patch_correlation(features)
-    if correlation > MOST_CORRELATION:
+    most = MOST_HISTOGRAM_CORRELATION if histograms else MOST_CORRELATION
+    if correlation > most:
         found.append(
             Warned(
                 "health.constant",
                 about,
-                f"{about}: patches hardly differ (mean correlation {correlation:.2f}, above {MOST_CORRELATION:g}): the layer "
+                f"{about}: patches hardly differ (mean correlation {correlation:.2f}, above {most:g}): the layer "
                 "tells little about the surface; choose other taps",
             )
         )

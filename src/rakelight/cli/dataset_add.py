@@ -250,7 +250,7 @@ class _Told:
         if writer.settled:
             warn([f"an interrupted run had begun {writer.settled}"])
         warn(
-            f"leftovers of an interrupted run ({q.reason}) were moved to {folder / q.folder}"
+            f"leftovers of an interrupted run ({q.reason}) were moved to {folder / q.folder}" if q.folder else q.reason
             for q in writer.quarantined
         )
 

@@ -116,19 +116,26 @@ def relabel(folder: Path, sample: str, label: str, by: str, reason: str, as_json
     \b
     The sample gets a new number in its new class and its files new names, all or nothing, for example
       rakelight dataset relabel my-set knob_cap/OK/S0007 scratch --by Ada --reason "seen under light 2"
-    A sample that becomes OK keeps its mask among the extras, where loaders do not see it. The splits do not follow: make
-    them again afterwards.
+    A sample that becomes OK keeps its mask among the extras, where loaders do not see it. The splits do not follow: extend
+    or make them again afterwards; the official one is named if there is one.
     """
     from rakelight.dataset.layout import SampleKey
+    from rakelight.dataset.split_files import OFFICIAL, split_names
     from rakelight.dataset.writer import Dataset
 
     with Dataset.open(folder).writer() as writer:
         _tell_settled(writer.settled, as_json)
         now = writer.relabel(SampleKey.parse(sample), label, by=by, reason=reason)
+    warnings = []
+    if OFFICIAL in split_names(folder):
+        warnings.append(
+            f"the official split is out of date now: it does not know {now}; run `rakelight dataset split {folder} --extend`"
+        )
     if as_json:
-        emit_json({"dataset": str(folder), "was": sample, "sample": str(now)})
+        emit_json({"dataset": str(folder), "was": sample, "sample": str(now), "warnings": warnings})
     else:
         click.echo(f"{sample} is now {now}")
+        warn(warnings)
 
 
 @click.command("remove")

@@ -11,11 +11,12 @@ from typing import Any
 from rakelight import files
 from rakelight.dataset import layout
 from rakelight.dataset.images import read_file
-from rakelight.errors import DatasetError, InputError
+from rakelight.errors import DatasetError, InputError, RakelightError
 from rakelight.pipeline import truth as truths
-from rakelight.pipeline.dataset_add import Addition, find_recordings
+from rakelight.pipeline.dataset_add import Addition, Result, find_recordings
 
 _COLUMNS = ("recording", "category", "label", "mask", "batch", "calibration")
+_WHERE = " line"  # of a row: file and line, for people; no column has this name
 _MAX_BYTES = 64 << 20
 
 
@@ -30,15 +31,17 @@ def additions_of(
     batch: str | None = None,
     truth: bool = False,
     any_calibration: bool = False,
-) -> list[Addition]:
+) -> list[Addition | Result]:
     """Everything to add. The table's cells go before the arguments, and these before what the truth says.
 
-    ``recordings`` may be folders of recordings. Paths in the table are relative to it.
+    ``recordings`` may be folders of recordings. Paths in the table are relative to it. A recording whose truth, or the
+    calibration that belongs to it, is missing or damaged comes as a failed :class:`Result`, and stops no other one.
 
     Raises
     ------
     DatasetError
-        No recording in a place; a table that cannot be read.
+        No recording in a place; a table that cannot be read; ``dataset.name_invalid`` of a category or label. File and line
+        are named.
     InputError
         ``add.incomplete``: a category, label or calibration that nothing says; ``add.mask``: one mask for several recordings.
     """
@@ -50,12 +53,28 @@ def additions_of(
             hint="add them one at a time, or give masks in a --table",
             code="add.mask",
         )
-    found_all = [_addition(row, category, label, calibration, mask, batch, truth) for row in rows]
-    return [replace(addition, any_calibration=any_calibration) for addition in found_all]
+    wanted: list[Addition | Result] = []
+    for row in rows:
+        try:
+            facts = _truth(Path(row["recording"]), bool(row.get("calibration") or calibration)) if truth else {}
+        except DatasetError as e:
+            where = f"{row[_WHERE]}: " if _WHERE in row else ""
+            error = {"code": e.code, "message": where + e.message, "hint": e.hint}
+            wanted.append(Result(Path(row["recording"]), error=error))
+            continue
+        try:
+            addition = _addition(row, facts, category, label, calibration, mask, batch, truth)
+        except RakelightError as e:
+            if _WHERE not in row:
+                raise
+            raise type(e)(f"{row[_WHERE]}: {e.message}", hint=e.hint, code=e.code) from e
+        wanted.append(replace(addition, any_calibration=any_calibration))
+    return wanted
 
 
 def _addition(
     row: dict[str, str],
+    facts: dict[str, Any],
     category: str | None,
     label: str | None,
     calibration: Path | None,
@@ -64,8 +83,6 @@ def _addition(
     truth: bool,
 ) -> Addition:
     recording = Path(row["recording"])
-    given = bool(row.get("calibration") or calibration)
-    facts = _truth(recording, given) if truth else {}
     category = row.get("category") or category or facts.get("name")
     label = row.get("label") or label or (facts.get("label") or layout.OK if facts else None)
     place = row.get("calibration") or calibration or facts.get("calibration_folder")
@@ -77,12 +94,15 @@ def _addition(
                 code="add.incomplete",
             )
     assert category and label and place
+    label = "OK" if label == "good" and facts else str(label)
+    layout.check_category(str(category))
+    layout.check_label(label)
     own = row.get("mask")
     drawn = Path(own) if own else mask
     return Addition(
         recording,
         str(category),
-        "OK" if label == "good" and facts else str(label),
+        label,
         Path(place),
         drawn,
         row.get("batch") or batch,
@@ -100,8 +120,11 @@ def _truth(recording: Path, given: bool) -> dict[str, Any]:
             code="truth.missing",
         )
     facts = files.read_json(path, error=DatasetError)
+    stated = facts.get("calibration", {}) if isinstance(facts, dict) else None
+    if not isinstance(stated, dict):
+        raise DatasetError(f"{path} is not the truth of a recording", hint="simulate it again", code="truth.damaged")
     own = recording / truths.FOLDER / "calibration"
-    beside = recording.parent / "calibration" / str(facts.get("calibration", {}).get("id", ""))
+    beside = recording.parent / "calibration" / str(stated.get("id", ""))
     place = own if own.is_dir() else beside
     if not place.is_dir() and not given:
         raise DatasetError(
@@ -141,6 +164,6 @@ def _rows(table: Path) -> Iterator[dict[str, str]]:
             for name in ("recording", "mask", "calibration"):
                 if name in cells:
                     cells[name] = str(table.parent / cells[name])
-            yield cells
+            yield cells | {_WHERE: f"{table}, line {reader.line_num}"}
     except (UnicodeDecodeError, csv.Error) as e:
         raise DatasetError(f"{table} is not a CSV table: {e}", hint="save it as CSV, UTF-8", code="add.table") from e

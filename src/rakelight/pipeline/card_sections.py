@@ -286,6 +286,9 @@ def _faults(dataset: Dataset, stats: DatasetStats, unknown: list[str]) -> str:
     except (OSError, ValueError, KeyError, TypeError) as error:
         unknown.append(f"faults of the files: {QC_FILE} cannot be read ({type(error).__name__})")
         return _part("Known faults", *words)
+    unknown += [
+        f"whether labels leak: {f['what']}" for f in findings if (f["check"], f["severity"]) == ("leak", "note")
+    ]
     counts = Counter(str(f["severity"]) for f in findings)
     words.append("### Findings of the last check")
     words.append(f"{_counted(counts)}." if counts else "Nothing was found.")

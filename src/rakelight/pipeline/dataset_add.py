@@ -93,7 +93,7 @@ def find_recordings(places: Iterable[Path]) -> list[Path]:
 
 def add(
     dataset: Dataset,
-    additions: Sequence[Addition],
+    additions: Sequence[Addition | Result],
     derivation: Derivation | None = None,
     *,
     crew: Crew | None = None,
@@ -103,7 +103,8 @@ def add(
     """Derive a sample from each recording and commit it; yields how each ended, as they end.
 
     A recording that is in the data set already, under the same category and label, is skipped, so that an interrupted run is
-    simply started again. One that cannot be used is told and never stops the rest. Only this process writes into the data
+    simply started again. One that cannot be used is told and never stops the rest; a result among ``additions`` (one that
+    could not be used even before) is yielded as it is. Only this process writes into the data
     set; workers write below ``.staging``, which therefore must be a folder that they see.
 
     Raises
@@ -119,19 +120,23 @@ def add(
         with dataset.writer() as own:
             yield from add(dataset, additions, derivation, crew=crew, writer=own, progress=progress)
         return
-    for addition in additions:
+    usable = [a for a in additions if isinstance(a, Addition)]
+    for addition in usable:
         layout.check_category(addition.category)
         layout.check_label(addition.label)
     kept = {
         path: keep_calibration(dataset, RigCalibration.load(path))
-        for path in dict.fromkeys(a.calibration for a in additions)
+        for path in dict.fromkeys(a.calibration for a in usable)
     }
     known = _known(dataset)
     prefix = f"add{uuid.uuid4().hex[:8]}"
     tasks: list[Task] = []
     chosen: list[Addition] = []
     done = 0
-    for addition in additions:
+    for failed in (a for a in additions if isinstance(a, Result)):
+        done += 1
+        yield failed
+    for addition in usable:
         if (told := _already(addition, known)) is not None:
             done += 1
             yield told

@@ -21,13 +21,16 @@ from rakelight.detection.parts import Part
 from rakelight.errors import InputError
 from rakelight.pipeline.heat_scale import UNIT, HeatScale, Rgb
 from rakelight.pipeline.html_page import absent, esc, facts, figure, grid, page, section, sentences, table
-from rakelight.pipeline.svg_figure import significant
+from rakelight.pipeline.svg_figure import nice, significant
 from rakelight.pipeline.svg_histograms import histogram
 from rakelight.pipeline.verdict_pictures import heat_picture, legend, plain_picture
 from rakelight.pipeline.verdict_text import NAMES, verdict_dict
 
 _SIDE, _QUALITY = 150, 80  # of a small picture
-_BINS, _BEYOND = 24, 4.0  # of the histogram; it ends at so many thresholds, and what lies beyond counts in its last bar
+_BINS, _BEYOND = (
+    24,
+    4.0,
+)  # bars; of the histogram; it ends at so many thresholds, and what lies beyond counts in its last bar
 _STYLE = """
 .parts td { padding: 5px 12px 5px 0; vertical-align: middle; } .parts img { display: block; width: 150px; height: 150px; }
 .parts td.mark { white-space: nowrap; font-weight: bold; } .mark.bad { color: #b34f00; } .mark.good { color: #007a59; }
@@ -210,9 +213,12 @@ def _scores(rows: Sequence[ReportRow], name: str) -> str:
         words.append("Parts that lack modalities have thresholds of their own.")
     else:
         words.append("No threshold: too few good parts in the calibration.")
-    if max(scores) > high:
-        words.append(f"{sum(s > high for s in scores)} beyond the scale count in the last bar.")
-    edges = np.linspace(math.floor(low), high, _BINS + 1)
+    step = nice((high - low) / _BINS)
+    edges = step * (
+        math.floor(low / step) + np.arange(_BINS + 2)
+    )  # one bar more: the first begins at or below the lowest
+    if max(scores) > edges[-1]:
+        words.append(f"{sum(s > edges[-1] for s in scores)} beyond the scale count in the last bar.")
     drawn = histogram(f"Scores, {name}", edges, series, f"score ({UNIT})", limit=limit)
     return figure("Scores", " ".join(words), drawn)
 

@@ -73,10 +73,15 @@ def heat_scale(detector: Detector, banks: Sequence[str] | None = None) -> HeatSc
     """The scale of a detector's maps.
 
     ``banks``: of a map that only these make (one modality by itself); by default the banks that judge complete parts, for
-    parts that lack a modality too: their maps are in the same units. Raises :class:`ModelError` (``model.no_calibration``)
-    where the calibration has no pixel of them.
+    parts that lack a modality too: their maps are in the same units. Raises :class:`ModelError`: ``model.bank`` for a bank
+    that there is not, ``model.no_calibration`` where the calibration has no pixel of them.
     """
     chosen = list(banks or (bank.name for bank in detector.method.judging))
+    unknown = sorted(set(chosen) - set(detector.names))
+    if unknown:
+        raise ModelError(
+            f"the model has no bank {', '.join(unknown)}; it has {', '.join(detector.names)}", code="model.bank"
+        )
     table = detector.calibration.pixels.astype(np.float64)
     table[:, [i for i, name in enumerate(detector.names) if name not in chosen]] = np.nan
     complete = np.isfinite(table[:, [detector.names.index(name) for name in chosen]])

@@ -144,7 +144,7 @@ def native_heat_picture(picture: NDArray[np.uint8], part: Part, verdict: Verdict
         heat,
         warp_to_native(judged.astype(np.float32), part) > 0.5,
         warp_to_native(part.mask.astype(np.float32), part) > 0.5,
-        np.linalg.inv(square(part.to_native)),
+        np.asarray(np.linalg.inv(square(part.to_native)), np.float64),
         max(1, round(max(part.native_size) / 900)),
     )
     return _draw(view, part, verdict, scale, scale)
@@ -210,7 +210,7 @@ def _outline(picture: Rgb, lines: Sequence[NDArray[np.float64]], matrix: Matrix,
         np.rint((line @ matrix[:2, :2].T + matrix[:2, 2]) * (1 << _FRACTION)).astype(np.int32).reshape(-1, 1, 2)
         for line in lines
     ]
-    for ink, thickness in ((_CASING, width + 2), (colour, width)):
+    for ink, thickness in ((_CASING, width + min(width, 2)), (colour, width)):
         cv2.polylines(picture, moved, True, ink, thickness, cv2.LINE_AA, _FRACTION)
 
 
@@ -218,8 +218,8 @@ def _hatched(picture: Rgb, where: Bool, line: int) -> Rgb:
     """Grey, with slanting lines, where nothing was judged."""
     if not where.any():
         return picture
-    rows, columns = np.indices(where.shape, sparse=True)
-    stripe = (rows + columns) % (_HATCH * line) < line
+    diagonal = np.add.outer(np.arange(where.shape[0]), np.arange(where.shape[1]))
+    stripe = diagonal % (_HATCH * line) < line
     dark = (picture.mean(axis=2) * 0.5 + 30).astype(np.uint8)
     grey = np.where(stripe, np.uint8(_HATCH_GREY), dark)[..., None]
     return np.where(where[..., None], grey, picture)

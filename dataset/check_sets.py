@@ -132,21 +132,26 @@ def _duplicate(check: str, keys: Sequence[SampleKey], what: str, subset: dict[Sa
 
 
 def consistency(_dataset: Dataset, seen: Sequence[Seen]) -> list[Finding]:
-    """Settings that differ within a category."""
+    """Settings that differ within a category; one setting of many shots (exposures, say) is one finding."""
     found = []
     by_category: dict[str, list[Seen]] = defaultdict(list)
     for one in seen:
         by_category[one.key.category].append(one)
     for category, members in sorted(by_category.items()):
+        alike: dict[tuple[str, tuple[SampleKey, ...], bool], list[tuple[str, str]]] = defaultdict(list)
         for name in sorted({name for m in members for name in m.settings}):
             counts = Counter(m.settings.get(name, "not known") for m in members)
             if len(counts) == 1:
                 continue
             usual = counts.most_common(1)[0][0]
-            odd = [m.key for m in members if m.settings.get(name, "not known") != usual]
+            odd = tuple(m.key for m in members if m.settings.get(name, "not known") != usual)
             listed = ", ".join(f"{value[:60]} ×{n}" for value, n in counts.most_common(4))
-            what = f"{name} differs: {listed}{', …' if len(counts) > 4 else ''}; others than most have {_named(odd)}"
-            mild = name == "software" or counts.get("not known")
+            mild = name == "software" or "not known" in counts
+            setting = name.partition(" of ")[0]  # of which shot does not matter
+            alike[setting, odd, mild].append((name, f"{listed}{', …' if len(counts) > 4 else ''}"))
+        for (_setting, odd, mild), [(name, listed), *others] in alike.items():
+            more = f" (and {len(others)} more shots differ alike)" if others else ""
+            what = f"{name} differs: {listed}{more}; others than most have {_named(odd)}"
             hint = "capture with one recipe and derive all samples again with one calibration (`dataset rebuild`)"
             found.append(Finding("consistency", "note" if mild else "warning", category, what, hint))
     return found

@@ -8,6 +8,7 @@ decoded and looked at.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +69,8 @@ def check_dataset(
 ) -> CheckReport:
     """Run the checks (all, or ``only`` those named) and write ``meta/qc.jsonl``.
 
+    What an earlier run wrote there of other categories, or of checks that are not run now, stays.
+
     Parameters
     ----------
     category : str, optional
@@ -100,9 +103,11 @@ def check_dataset(
     if report is not None:
         findings += _leak_findings(report)
     findings = [f for f in findings if f.check in wanted]
-    findings.sort(key=lambda f: (_SEVERITIES.index(f.severity), CHECKS.index(f.check), f.sample))
+    findings.sort(key=_order)
     notes = [f"the scan cache could not be written: {cache.problem}"] if cache.problem else []
-    notes += _write(dataset.root, findings)
+    defects = {one.key.label for one in found.seen}
+    kept, lost = _kept(dataset.root, lambda f: f.check not in wanted or _is_of_others(f, category, defects))
+    notes += lost + _write(dataset.root, sorted([*findings, *kept], key=_order))
     return CheckReport(len(samples), tuple(findings), report, tuple(notes))
 
 
@@ -151,7 +156,46 @@ def _leak_findings(report: LeakReport) -> list[Finding]:
         for f in report.findings
     ]
     hint = "add samples of both labels"
-    return found + [Finding("leak", "note", text.split(" ", 1)[0], text, hint) for text in report.untested]
+    found += [Finding("leak", "note", text.split(" ", 1)[0], text, hint) for text in report.untested]
+    if report.verdict == "untested" and report.samples and not report.untested:
+        what = "no leak test could be made: no fact differs between enough samples"
+        found.append(Finding("leak", "note", "", what, "add samples"))
+    return found
+
+
+def _order(finding: Finding) -> tuple[int, int, str]:
+    return _SEVERITIES.index(finding.severity), CHECKS.index(finding.check), finding.sample
+
+
+def _is_of_others(finding: Finding, category: str | None, defects: set[str]) -> bool:
+    """Whether a check of ``category`` alone, whose samples have the labels ``defects``, cannot find this again."""
+    if category is None or not finding.sample:
+        return False
+    if finding.check == "labels":
+        return finding.sample not in defects
+    named = re.findall(r"([a-z0-9_]+)/[^\s,]+/S\d+", finding.what) if finding.check == "duplicates" else []
+    return finding.sample.split("/", 1)[0] != category or any(name != category for name in named)
+
+
+def _kept(root: Path, stays: Callable[[Finding], bool]) -> tuple[list[Finding], list[str]]:
+    """The findings of ``meta/qc.jsonl`` that stay, and what to tell people if some could not be read."""
+    try:
+        lines = (root / QC_FILE).read_bytes().splitlines()
+    except FileNotFoundError:
+        return [], []
+    except OSError as error:
+        return [], [f"{QC_FILE} could not be read ({error.strerror}): its earlier findings are not kept"]
+    kept = []
+    unread = 0
+    for line in lines:
+        try:
+            finding = Finding(**json.loads(line))
+            _order(finding)
+            if stays(finding):
+                kept.append(finding)
+        except (ValueError, TypeError, AttributeError):
+            unread += 1
+    return kept, [f"{unread} lines of {QC_FILE} were no findings and are not kept"] if unread else []
 
 
 def _write(root: Path, findings: Iterable[Finding]) -> list[str]:

@@ -11,6 +11,7 @@ sample has which label, so it biases nothing.
 **Verdicts.** Facts that must not depend on the part (``record``) are a leak from AUROC 0.75. What a defect may rightly
 change a little (``content``: the size of a compressed picture, the NaN share of the part) is a leak only when it nearly
 replaces the picture, from 0.95. What stands in our own books only (``books``: the time of the commit) is at most suspect.
+Where no test at all could be made the verdict is ``untested``, never ``clean``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from rakelight.dataset.layout import OK, SampleKey
 from rakelight.dataset.leak_statistics import Stratum, holm, least_p, number_test, word_test
 from rakelight.dataset.sample_scan import About, Fact
 
-Verdict = Literal["clean", "suspect", "leak"]
+Verdict = Literal["untested", "clean", "suspect", "leak"]
 ALL = "all categories"
 _LEVEL = 0.05  # chance of one false alarm in the whole test
 _DEFECTS_SHARE = 0.2  # of it, for the tests of single defects
@@ -123,7 +124,9 @@ def leak_test(samples: Sequence[FactSet], seed: int = 0) -> LeakReport:
     corrected = _corrected(tests)
     found = [f for test, p in zip(tests, corrected, strict=True) if (f := _finding(test, p, len(tests))) is not None]
     found.sort(key=lambda f: (f.verdict != "leak", -f.auroc, f.p, f.category, f.label))
-    verdict: Verdict = "leak" if any(f.verdict == "leak" for f in found) else "suspect" if found else "clean"
+    verdict: Verdict = "clean" if tests else "untested"
+    if found:
+        verdict = "leak" if any(f.verdict == "leak" for f in found) else "suspect"
     names = {name for sample in samples for name in sample.facts}
     return LeakReport(verdict, tuple(found), len(names), len(tests), len(samples), tuple(untested))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,12 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rakelight.dataset import images, index, layout
+from rakelight.dataset import images, index, journal, layout
 from rakelight.dataset.encoded_maps import albedo_scale, decode_albedo, decode_normals
 from rakelight.dataset.layout import SampleKey
 from rakelight.dataset.sample import FileRecord, SampleManifest
 from rakelight.errors import DatasetError
 from rakelight.files import sha256_bytes
+
+_CHANGE_S = 0.1  # a writer's renames of one sample take less
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,34 @@ class OpenSample:
     def manifest(self) -> SampleManifest:
         """Raises :class:`DatasetError` if it is damaged or missing, of another sample, or names files outside.
 
-        ``dataset.no_sample``: nothing of the sample is there.
+        ``dataset.no_sample``: nothing of the sample is there. Since a writer may just be replacing it, it is read twice
+        before that is said.
         """
+        try:
+            return self._manifest_now()
+        except DatasetError:
+            _wait_for_writer(self.root)
+            return self._manifest_now()
+
+    def _manifest_now(self) -> SampleManifest:
+        """The manifest as it is on disk."""
         if not any((self.root / f).is_dir() for f in (self.key.extras_folder, self.key.raw_folder)):
             raise DatasetError(
                 f"{self.root} has no sample {self.key}",
                 hint="`rakelight dataset show` lists them",
                 code="dataset.no_sample",
             )
-        found = index.read_manifest(self.root / self.key.extras_folder / layout.SAMPLE_MANIFEST)
+        path = self.root / self.key.extras_folder / layout.SAMPLE_MANIFEST
+        try:
+            found = index.read_manifest(path)
+        except DatasetError as error:
+            if error.code != "file.missing":
+                raise
+            raise DatasetError(
+                f"{self.key}: its manifest is gone: {path} does not exist",
+                hint="restore it from a backup, or set the sample aside with `rakelight dataset repair --quarantine`",
+                code=error.code,
+            ) from error
         if problem := index.misplaced(found, self.key):
             raise DatasetError(f"{self.key}: {problem}", hint="run `rakelight dataset verify`", code="dataset.damaged")
         return found
@@ -66,7 +88,22 @@ class OpenSample:
         return None if record is None else self.root / record.path
 
     def read(self, role: str) -> bytes | None:
-        """The content of :meth:`record`; raises :class:`DatasetError` (``dataset.damaged``) if it is not what was written."""
+        """The content of :meth:`record`; raises :class:`DatasetError` (``dataset.damaged``) if it is not what was written.
+
+        Since a writer may have changed the sample after its manifest was read, both are read again, once, before that is
+        said.
+        """
+        record = self.record(role)
+        if record is None:
+            return None
+        try:
+            return read_intact(self.root, record)
+        except DatasetError as fault:
+            _wait_for_writer(self.root)
+            try:
+                self.__dict__["manifest"] = self._manifest_now()  # where cached_property keeps it
+            except DatasetError:
+                raise fault from None  # which came first
         record = self.record(role)
         return None if record is None else read_intact(self.root, record)
 
@@ -116,6 +153,12 @@ class OpenSample:
         """Where the part is, (H, W) bool."""
         found = self.image(layout.PART_MASK_FILE)
         return None if found is None else np.asarray(found) > 0
+
+
+def _wait_for_writer(root: Path) -> None:
+    """Give a writer that is between the renames of a change the time to end it."""
+    if (root / journal.JOURNAL_FILE).exists():
+        time.sleep(_CHANGE_S)
 
 
 def read_intact(root: Path, record: FileRecord) -> bytes:

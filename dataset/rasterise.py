@@ -23,7 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rakelight.dataset.shapes import Circle, Line, MaskShape, Polygon, Rectangle
+from rakelight.errors import DatasetError
 
+MAX_CORNERS = 1_000_000  # of all rings of one shape
+MAX_CROSSINGS = 10_000_000  # of edges with rows: some 1 GB of memory, some seconds
+MAX_LINE_PIXELS = 1 << 30  # of the boxes around the pieces and joints of a line: bytes of memory
 IGNORE = 255  # class of pixels that neither count as defective nor as good
 Size = tuple[int, int]
 AnyShape = Polygon | Rectangle | Circle | Line | MaskShape
@@ -61,7 +65,11 @@ def cover(shape: AnyShape, size: Size) -> Patch:
 
 
 def fill_rings(rings: list[NDArray[np.float64]], size: Size) -> Patch:
-    """Pixels inside closed rings of (N, 2) points (u, v), even-odd over all of them."""
+    """Pixels inside closed rings of (N, 2) points (u, v), even-odd over all of them.
+
+    Raises :class:`DatasetError` (``shape.too_complex``) beyond :data:`MAX_CORNERS` or :data:`MAX_CROSSINGS`.
+    """
+    _bounded("corners", sum(map(len, rings)), MAX_CORNERS)
     start = np.concatenate(rings)
     end = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
     box = _box(start.min(axis=0), start.max(axis=0), size)
@@ -72,6 +80,7 @@ def fill_rings(rings: list[NDArray[np.float64]], size: Size) -> Patch:
     upper, lower = np.where(downward, start, end), np.where(downward, end, start)  # so a shared edge is computed alike
     first, last = (np.clip(np.ceil(p[:, 1]), top, bottom).astype(np.int64) for p in (upper, lower))
     rows_each = last - first
+    _bounded("crossings of edges with rows", int(rows_each.sum()), MAX_CROSSINGS)
     edge = np.repeat(np.arange(len(upper)), rows_each)
     row = first[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(rows_each) - rows_each, rows_each)
     (u1, v1), (u2, v2) = upper[edge].T, lower[edge].T
@@ -96,8 +105,13 @@ def fill_circle(u: float, v: float, radius_px: float, size: Size) -> Patch:
 
 
 def fill_line(points: NDArray[np.float64], width_px: float, size: Size) -> Patch:
-    """Pixels whose centre is no more than half of ``width_px`` from the broken line through (N, 2) points."""
+    """Pixels whose centre is no more than half of ``width_px`` from the broken line through (N, 2) points.
+
+    Raises :class:`DatasetError` (``shape.too_complex``) beyond :data:`MAX_LINE_PIXELS`.
+    """
     half = width_px / 2
+    boxes = np.minimum(np.abs(np.diff(points, axis=0, append=points[-1:])) + width_px + 1, size[::-1])
+    _bounded("pixels around its pieces", int(2 * boxes.prod(axis=1).sum()), MAX_LINE_PIXELS)
     patches = [fill_circle(float(u), float(v), half, size) for u, v in points]
     for a, b in pairwise(points):
         along = b - a
@@ -126,6 +140,15 @@ def areas_px(classes: NDArray[np.uint8], index_of: Mapping[str, int]) -> dict[st
     """Defect → its pixels in a class map, for those that have any."""
     counts = np.bincount(classes.ravel(), minlength=256)
     return {name: int(counts[index]) for name, index in index_of.items() if counts[index]}
+
+
+def _bounded(what: str, count: int, most: int) -> None:
+    if count > most:
+        raise DatasetError(
+            f"a drawn shape has {count} {what}; at most {most} can be filled",
+            hint="draw it simpler, or give those pixels as a mask",
+            code="shape.too_complex",
+        )
 
 
 def _box(low: NDArray[np.float64], high: NDArray[np.float64], size: Size) -> tuple[int, int, int, int] | None:

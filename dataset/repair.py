@@ -57,7 +57,7 @@ def repair(dataset: Dataset, *, set_aside: bool = False, full: bool = False) -> 
         done += _set_unusable_aside(root, set_aside)
     with dataset.writer() as writer:
         done += [writer.settled] if writer.settled else []
-        done += [f"moved {q.origin} to {q.folder}: {q.reason}" for q in writer.quarantined]
+        done += [q.sentence() for q in writer.quarantined]
         done += [f"mended: {text}" for text in writer.mended]
         report = index.rebuild_index(root)
         done.append(f"made the index anew: {report.samples} samples")

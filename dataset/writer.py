@@ -154,7 +154,7 @@ class DatasetWriter:
     settled : str
         What was done with a change (relabelling, say) that an interrupted writer had begun; empty if there was none.
     quarantined : tuple of Quarantined
-        Leftovers of an interrupted writer that were moved away at the start.
+        Leftovers of an interrupted writer that were moved away at the start, or could not be (``folder`` is empty then).
     mended : tuple of str
         What was wrong with the caches at the start, before they were rebuilt.
     """

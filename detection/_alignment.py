@@ -22,8 +22,8 @@ _LEAST_TOLD = 0.5  # correlation of what is not round, below which the turn cann
 _LEAST_PATTERN = 0.02  # share of the contrast that is not round: less is the pixel grid and noise
 _CANDIDATES = 3  # besides none
 _NEAR = 0.15  # correlations that much below the highest may still turn out the best once refined
-# A turn must leave that share of the mismatch of a smaller one at most, and gain that much correlation: a round part is not turned after the lights' pattern on it, nor one
-# of n-fold symmetry further than need be.
+# A turn must leave at most that share of a smaller one's mismatch, and gain that much correlation: a round part is not turned
+# after the lights' pattern on it, nor one of n-fold symmetry further than need be.
 _BETTER, _LEAST_GAIN = 0.75, 0.005
 _EDGE = 1.0  # contrast of the part against the background, in standard deviations of the picture on the part
 
@@ -118,7 +118,7 @@ def _turns(
 
 
 def _pattern(picture: Image, centre: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """What of a picture is not round, in polar coordinates (angles, radii), and the energy of the whole contrast.
+    """What of a picture is not round, in polar coordinates (angles, radii), and the energy of all of it against the background.
 
     Rows are weighted by the root of the radius, so that sums go over the area.
     """
@@ -130,9 +130,7 @@ def _pattern(picture: Image, centre: NDArray[np.float64]) -> tuple[NDArray[np.fl
     polar = cv2.GaussianBlur(np.vstack([polar[-8:], polar, polar[:8]]), (1, 17), sigmaX=0.1, sigmaY=sigma)[8:-8]
     weight = np.sqrt(np.arange(_RADII) + 0.5)
     rest = (polar - polar.mean(axis=0)) * weight
-    inside = picture[picture != 0]
-    level = float(inside.mean()) if inside.size else 0.0
-    total = float((((polar - level) * (polar != 0)) * weight).__pow__(2).sum()) + float(((polar * weight) ** 2).sum())
+    total = float(((polar * weight) ** 2).sum())
     return rest, total
 
 

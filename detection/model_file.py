@@ -38,7 +38,7 @@ def save(detector: Detector, folder: str | Path, *, overwrite: bool = False) -> 
     from safetensors.numpy import save as pack
 
     arrays = _arrays(detector)
-    data = pack({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    data = pack({name: np.array(array, order="C") for name, array in arrays.items()})  # 0-d stays 0-d
     document = {
         "schema": SCHEMA,
         "kind": "rakelight-detector",

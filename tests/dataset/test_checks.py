@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from rakelight.cli.dataset_check import check as check_command
 from rakelight.cli.dataset_split import split as split_command
 from rakelight.dataset import checks, images, layout
-from rakelight.dataset.check_sets import Finding
+from rakelight.dataset.check_sets import Finding, Seen, consistency
 from rakelight.dataset.checks import CHECKS, check_dataset
 from rakelight.dataset.file_headers import header_facts
 from rakelight.dataset.layout import SampleKey
@@ -249,6 +249,29 @@ def test_surfaces_without_a_surface(tmp_path: Path) -> None:
 # --- settings, labels, splits, index ---
 
 
+def test_one_recording_without_patterns_is_one_finding(tmp_path: Path) -> None:
+    """And not one a shot, which would bury the rest."""
+    shots = {f"recording: {what} of p1_{n:02d}": "800" for n in range(46) for what in ("exposure_us", "gain_db")}
+
+    def seen(number: int, settings: dict[str, str]) -> Seen:
+        return Seen(SampleKey("knob_cap", "OK", number), "", "", (), settings, None)
+
+    dataset, _ = make(tmp_path)
+    usual = [seen(n, shots | {"pitch": "0.05"}) for n in (1, 2, 3)]
+    told = consistency(dataset, [*usual, seen(4, {"pitch": "0.06"})])
+    assert [f.what for f in told] == [
+        "pitch differs: 0.05 ×3, 0.06 ×1; others than most have knob_cap/OK/S0004",
+        *(
+            f"recording: {what} of p1_00 differs: 800 ×3, not known ×1 (and 45 more shots differ alike); "
+            "others than most have knob_cap/OK/S0004"
+            for what in ("exposure_us", "gain_db")
+        ),
+    ]
+    assert [f.severity for f in told] == ["warning", "note", "note"]
+    other = seen(5, shots | {"pitch": "0.05", "recording: gain_db of p1_07": "6"})  # another sample: told apart
+    assert len(consistency(dataset, [*usual, other, seen(4, {"pitch": "0.05"})])) == 3
+
+
 def test_settings_that_differ(tmp_path: Path) -> None:
     odd = content(9, capture={"exposure_us": {"zone1": 900.0}, "gain_db": 6.0})
     odd = replace(odd, source=Source(recording_sha256="9" * 64, calibration="abc"))
@@ -328,6 +351,51 @@ def test_the_second_check_reads_only_what_is_new(tmp_path: Path, monkeypatch: py
     assert len(read) == 8
 
 
+# --- what stays of earlier checks ---
+
+
+def qc_lines(dataset: Dataset) -> set[tuple[str, str]]:
+    lines = (dataset.root / checks.QC_FILE).read_text().splitlines()
+    return {(line["check"], line["sample"]) for line in map(json.loads, lines)}
+
+
+def test_a_check_of_one_category_keeps_the_lines_of_others(tmp_path: Path) -> None:
+    others = [replace(content(n + 20, "pit" if n else "OK"), category="flange", mask=None) for n in range(3)]
+    across = replace(content(2), category="flange")
+    dataset, samples = make(tmp_path, *honest(), *others, across)
+    check_dataset(dataset)
+    masks = {("masks", f"flange/NG/pit/S000{n}") for n in (1, 2)}
+    twice = ("duplicates", "flange/OK/S0002")
+    everything = qc_lines(dataset)
+    assert everything >= masks | {twice, ("leak", "flange"), ("leak", "knob_cap")}
+    mask = next(s for s in samples if s.key == SampleKey("knob_cap", "dent", 1))
+    tamper(mask, "MASK", bytes(images.encode_png(np.zeros((H, W), np.uint8))))
+    report = check_dataset(dataset, category="knob_cap")
+    assert {f.sample.split("/")[0] for f in report.findings} == {"knob_cap"}
+    assert qc_lines(dataset) == everything | {("masks", str(mask.key))}
+    tamper(reopened(mask), "MASK", bytes(images.encode_png(defect())))
+    check_dataset(dataset, category="knob_cap", only=("masks",))
+    assert qc_lines(dataset) == everything
+    for name in ("flange", "knob_cap"):  # what two categories share is not forgotten by a look at one
+        check_dataset(dataset, category=name)
+        assert qc_lines(dataset) == everything
+    with dataset.writer() as writer:
+        writer.remove(SampleKey("flange", "pit", 2), "a test")
+    check_dataset(dataset)
+    assert qc_lines(dataset) == everything - {("masks", "flange/NG/pit/S0002")}
+
+
+def test_lines_that_are_no_findings_are_told_and_dropped(tmp_path: Path) -> None:
+    dataset, _ = make(tmp_path, *honest())
+    check_dataset(dataset)
+    with open(dataset.root / checks.QC_FILE, "ab") as handle:
+        handle.write(b'{"check":"torn\n[1]\n\xff\n')
+    assert check_dataset(dataset, category="knob_cap").notes == (
+        "3 lines of meta/qc.jsonl were no findings and are not kept",
+    )
+    assert qc_lines(dataset) == {("leak", "knob_cap")}
+
+
 # --- the command ---
 
 
@@ -336,7 +404,9 @@ def test_the_command(tmp_path: Path) -> None:
     runner = CliRunner()
     result = runner.invoke(check_command, [str(dataset.root)])
     assert result.exit_code == 0
-    assert "leak test: not possible yet" in result.output  # eight samples tell nothing
+    assert "leak test: untested (" in result.output  # eight samples tell nothing
+    result = runner.invoke(check_command, [str(dataset.root), "--json", "--only", "leak"])
+    assert (result.exit_code, json.loads(result.stdout)["leak"]["verdict"]) == (6, "untested")
     tamper(samples[-1], "MASK", bytes(images.encode_png(np.zeros((H, W), np.uint8))))
     result = runner.invoke(check_command, [str(dataset.root), "--json", "--only", "masks"])
     assert result.exit_code == 6

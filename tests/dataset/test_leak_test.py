@@ -190,7 +190,9 @@ def test_too_few_samples_are_told_not_judged() -> None:
     )
     good = [s for s in honest() if s.key.is_ok]
     assert "only good samples" in leak_test(good).untested[0]
-    assert leak_test([]).verdict == "clean"
+    assert leak_test([]).verdict == "untested"
+    nothing = leak_test([s for s in few if s.key.category == "clay_pot"])
+    assert (nothing.verdict, nothing.tests, len(nothing.untested)) == ("untested", 0, 1)
 
 
 # --- the case of Real-IAD D³: X and Y are placeholders, and not the same ones ---

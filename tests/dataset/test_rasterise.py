@@ -19,6 +19,7 @@ from rakelight.dataset import rasterise
 from rakelight.dataset.contours import outlines
 from rakelight.dataset.rasterise import IGNORE, class_map, cover, defect_mask, fill_circle, fill_line, fill_rings
 from rakelight.dataset.shapes import Circle, Line, MaskShape, Polygon, Rectangle, keyhole, mask_shape, split_keyhole
+from rakelight.errors import DatasetError
 
 SIZE = (24, 32)
 
@@ -198,3 +199,20 @@ def test_twenty_megapixels_take_a_moment() -> None:
     area = abs((ring[:, 0] * nodes[:, 1] - ring[:, 1] * nodes[:, 0]).sum()) / 2
     assert math.isclose(inside.sum(), area, rel_tol=1e-5)
     assert taken_s < 2  # measured: 0.03 s
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [
+        (Polygon(points=tuple((n % 2, 4000 * (n % 2)) for n in range(2601))), "crossings of edges with rows"),
+        (
+            Polygon(points=((0, 0), (1, 0), (1, 1)), holes=(tuple((n % 7, n % 5) for n in range(200_000)),) * 5),
+            "1000003 corners",
+        ),
+        (Line(points=tuple((n % 2, n % 3) for n in range(10_000)), width_px=9000), "pixels around its pieces"),
+    ],
+)
+def test_shapes_that_would_take_all_memory_are_refused(shape: Polygon | Line, told: str) -> None:
+    with pytest.raises(DatasetError, match=told) as caught:
+        cover(shape, (4000, 5000))
+    assert caught.value.code == "shape.too_complex"

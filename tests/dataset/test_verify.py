@@ -17,6 +17,8 @@ from rakelight.dataset import journal, layout
 from rakelight.dataset.opened import OpenSample
 from rakelight.dataset.repair import migrate, repair
 from rakelight.dataset.sample import SampleContent
+from rakelight.dataset.split_files import write_splits
+from rakelight.dataset.splits import SplitRule
 from rakelight.dataset.verify import Problem, verify
 from rakelight.dataset.writer import Dataset, DatasetWriter
 from rakelight.errors import DatasetError
@@ -225,12 +227,19 @@ def test_texts_for_people(root: Path) -> None:
 
 def test_relabel_and_remove_from_the_command_line(root: Path) -> None:
     code, told = run("relabel", root, "knob_cap/OK/S0001", "dent", "--by", "Ada", "--reason", "look")
-    assert (code, told["sample"]) == (0, "knob_cap/NG/dent/S0001")
+    assert (code, told["sample"], told["warnings"]) == (0, "knob_cap/NG/dent/S0001", [])
     code, told = run("remove", root, "knob_cap/OK/S0002", "knob_cap/NG/dent/S0001", "--reason", "blurred")
     assert (code, told["removed"]) == (0, ["knob_cap/OK/S0002", "knob_cap/NG/dent/S0001"])
     assert [str(i.key) for i in Dataset.open(root).samples()] == ["knob_cap/NG/scratch/S0001"]
     assert run("verify", root)[0] == 0
     assert isinstance(CliRunner().invoke(command, ["relabel", str(root), "../x", "dent"]).exception, DatasetError)
+
+
+def test_relabel_tells_that_the_official_split_is_out_of_date(root: Path) -> None:
+    write_splits(Dataset.open(root), "official", SplitRule(train=0.5, validation=0.0))
+    (warning,) = run("relabel", root, "knob_cap/OK/S0001", "dent")[1]["warnings"]
+    assert "the official split is out of date now: it does not know knob_cap/NG/dent/S0001" in warning
+    assert f"rakelight dataset split {root} --extend" in warning
 
 
 # --- schemas ---

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from rakelight import folders
 from rakelight.dataset import layout
 from rakelight.dataset.layout import SampleKey
 from rakelight.dataset.sample import SampleContent
@@ -338,6 +339,35 @@ def test_number_in_quarantine_is_not_given_again(dataset: Dataset) -> None:
     assert "S0002" in reason["reason"]
     assert (dataset.root / moved.folder / moved.origin / "manifest.json").is_file()
     assert_whole(dataset, 2)
+
+
+def test_a_leftover_that_is_held_open_does_not_keep_the_next_writer_from_starting(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("free", "held"):
+        (dataset.root / layout.STAGING_FOLDER / name).mkdir(parents=True)
+        (dataset.root / layout.STAGING_FOLDER / name / "x.tiff").write_bytes(b"x")
+    real = folders.replace
+
+    def refuse(source: Path, final: Path) -> None:  # as Windows does while a worker has a file below it open
+        if source.name == "held":
+            raise PermissionError(13, "Access is denied")
+        real(source, final)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, "replace", refuse)
+        with dataset.writer() as writer:
+            free, held = writer.quarantined
+            assert writer.commit(content()).key.number == 1
+    assert free.folder and "moved .staging/free to .quarantine/" in free.sentence()
+    assert (held.folder, held.origin) == ("", ".staging/held")
+    assert "cannot be moved yet (Access is denied)" in held.sentence()
+    assert len(list((dataset.root / layout.QUARANTINE_FOLDER).iterdir())) == 1
+    assert (dataset.root / layout.STAGING_FOLDER / "held" / "x.tiff").read_bytes() == b"x"
+    with dataset.writer() as writer:
+        (moved,) = writer.quarantined
+    assert (dataset.root / moved.folder / ".staging/held/x.tiff").is_file()
+    assert_whole(dataset, 1)
 
 
 def test_more_than_four_digits_are_refused(dataset: Dataset) -> None:

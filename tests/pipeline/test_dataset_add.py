@@ -25,7 +25,7 @@ from rakelight.dataset.writer import Dataset, DatasetWriter
 from rakelight.errors import ConfigError, DatasetError, RakelightError, StorageError
 from rakelight.pipeline import many
 from rakelight.pipeline.addition_list import additions_of
-from rakelight.pipeline.dataset_add import Addition, add, find_recordings
+from rakelight.pipeline.dataset_add import Addition, Result, add, find_recordings
 from rakelight.pipeline.dataset_rebuild import Wish, rebuild
 from rakelight.pipeline.many import Crew
 from rakelight.pipeline.simulate import Settings, simulate
@@ -56,6 +56,13 @@ def lit(scenes: Any, tmp_path: Path) -> tuple[list[Path], Path]:
 
 def additions(lit: tuple[list[Path], Path], label: str = "OK") -> list[Addition]:
     return [Addition(folder, "knob_cap", label, lit[1]) for folder in lit[0]]
+
+
+def listed(*arguments: Any, **options: Any) -> list[Addition]:
+    """:func:`additions_of`, where every recording can be used."""
+    found = additions_of(*arguments, **options)
+    assert not [a for a in found if isinstance(a, Result)]
+    return [a for a in found if isinstance(a, Addition)]
 
 
 def new_set(tmp_path: Path, name: str = "set") -> Dataset:
@@ -259,10 +266,10 @@ def test_folders_of_recordings_and_tables(lit: Any, tmp_path: Path) -> None:
     assert find_recordings([tmp_path]) == lit[0]
     table = tmp_path / "labels.csv"
     table.write_text("recording,label,batch\np0,OK,lot-1\np2,scratch,\n", encoding="utf-8")
-    found = additions_of([], table, category="knob_cap", calibration=lit[1], batch="lot-2")
+    found = listed([], table, category="knob_cap", calibration=lit[1], batch="lot-2")
     assert [(a.recording.name, a.label, a.batch) for a in found] == [("p0", "OK", "lot-1"), ("p2", "scratch", "lot-2")]
     table.write_text("\ufeffRecording;Label\np1;a_dent\n", encoding="utf-8")  # as some spreadsheets do
-    found = additions_of([], table, category="knob_cap", calibration=lit[1])
+    found = listed([], table, category="knob_cap", calibration=lit[1])
     assert [(a.recording.name, a.label) for a in found] == [("p1", "a_dent")]
     with pytest.raises(DatasetError, match=r"nope\.csv does not exist"):
         additions_of([], tmp_path / "nope.csv", category="knob_cap", calibration=lit[1])
@@ -324,6 +331,36 @@ def test_files_that_are_gone_are_made_again(lit: Any, tmp_path: Path) -> None:
         path.unlink() if role == "PS" else path.write_bytes(path.read_bytes()[:-1])
     assert [(r.reason, r.error) for r in rebuild(dataset, crew=HERE)] == [("damaged", None)] * 2
     assert [dataset.verify_sample(info) for info in dataset.samples()] == [[], []]
+
+
+def test_a_bad_name_in_a_table_is_told_with_its_line(lit: Any, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    for row, told in (("p1,Scratch,", "Scratch"), ("p1,scratch,rgb_part", "rgb"), ("p1,,", "nothing says the label")):
+        table.write_text(f"recording,label,category\np0,OK,\n\n{row}\n")
+        with pytest.raises(RakelightError, match=told) as caught:
+            additions_of([], table, category="knob_cap", calibration=lit[1])
+        assert caught.value.message.startswith(f"{table}, line 4: ")
+
+
+def test_recordings_without_truth_or_calibration_fail_alone(lit: Any, tmp_path: Path) -> None:
+    for name, text in (("p1", '{"name": "knob_cap", "label": "good"}'), ("p2", "[1]")):
+        (tmp_path / name / "truth").mkdir()
+        (tmp_path / name / "truth" / "truth.json").write_text(text)
+    alone = additions_of(lit[0], truth=True)
+    assert [a.error["code"] for a in alone if isinstance(a, Result) and a.error] == [
+        "truth.missing",
+        "truth.no_calibration",
+        "truth.damaged",
+    ]
+    shutil.rmtree(tmp_path / "p1" / "truth")
+    table = tmp_path / "labels.csv"
+    table.write_text("recording\np0\n")
+    dataset = new_set(tmp_path)
+    wanted = [*additions_of([], table, calibration=lit[1], truth=True), *additions(lit)[1:2]]
+    results = list(add(dataset, wanted, crew=HERE))
+    assert [r.error and r.error["code"] for r in results] == ["truth.missing", None]
+    assert results[0].error and results[0].error["message"].startswith(f"{table}, line 2: ")
+    assert [str(r.sample.key) for r in results if r.sample] == ["knob_cap/OK/S0001"]
 
 
 def _other_calibration(scenes: Any, tmp_path: Path) -> Path:

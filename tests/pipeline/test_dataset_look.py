@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from rakelight.dataset.checks import check_dataset
 from rakelight.dataset.layout import SampleKey
 from rakelight.dataset.sample import SampleContent
 from rakelight.dataset.writer import Dataset
@@ -415,6 +416,7 @@ def test_card_tells_findings_licence_and_citation(dataset: Dataset) -> None:
     made = write_card(dataset, authors=["Ada Lovelace"])
     assert made.citation is not None
     assert '  - name: "Ada Lovelace"' in made.citation.read_text()
+    assert not [text for text in made.unknown if "leak" in text]
     text = made.path.read_text()
     assert "error, leak, knob_cap: PS tells \\<script" in text
     assert "Its text is in `LICENSE`." in text
@@ -422,6 +424,15 @@ def test_card_tells_findings_licence_and_citation(dataset: Dataset) -> None:
     with pytest.raises(InputError) as error:
         write_card(dataset, authors=["Ada Lovelace"])
     assert error.value.code == "card.citation_exists"
+
+
+def test_card_tells_that_leaks_are_not_known_where_nothing_could_be_tested(dataset: Dataset) -> None:
+    report = check_dataset(dataset, only=("leak",))
+    assert report.leak is not None
+    assert report.leak.verdict == "untested"
+    made = write_card(dataset)
+    assert [text for text in made.unknown if text.startswith("whether labels leak: ")]
+    assert "too few to tell a leak from chance" in made.path.read_text()
 
 
 def test_words_of_markdown_mean_nothing() -> None:

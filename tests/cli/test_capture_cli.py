@@ -48,6 +48,7 @@ def test_two_parts(home: Path) -> None:
     assert done.returncode == 0 and "parts/knob_cap-0003: 7 frames, all checks passed" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_what_is_captured_can_be_reconstructed_by_what_lies_beside_it(home: Path) -> None:
     rig = "sim://knob_cap?seed=5&defect=scratch&width=608"
     done = run(home, "capture", "--rig", rig, "--recipe", "knob.toml", "-o", "r")
@@ -71,6 +72,7 @@ def test_truth_can_be_left_out_and_is_where_faults_would_belie_it(home: Path) ->
     assert Recording.open(home / "s").info.simulated and not (home / "s" / "truth").exists()
 
 
+@pytest.mark.slow
 def test_faults_end_with_their_code(home: Path) -> None:
     done = run(home, "capture", "--rig", f"{SIM}&fault=dead_zone@2", "--recipe", "knob.toml", "-o", "r")
     assert done.returncode == 6 and "[check.dead_zone] zone 2 gives 0%" in done.stderr and not (home / "r").exists()

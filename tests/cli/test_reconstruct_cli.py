@@ -55,6 +55,7 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(cli, [*map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_both_modalities_in_one_go(whole: Path, tmp_path: Path) -> None:
     done = run("reconstruct", whole, "-c", whole / "truth" / "calibration", "-o", tmp_path / "out")
     assert done.exit_code == 0, done.output

@@ -87,6 +87,7 @@ def test_wrong_usage(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gallery, "PRODUCTS", {"knob_cap": PRODUCTS["knob_cap"]})
     told = run("--gallery", tmp_path / "g.png")

@@ -131,7 +131,7 @@ def test_missing_mask(part: Any, tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------------ commit
 def test_committed_sample_is_whole_and_says_where_it_comes_from(part: Any, tmp_path: Path) -> None:
     dataset = Dataset.init(tmp_path / "set", "s")
-    made = sample(part)
+    made = sample(part, keep_raw="stack")
     with dataset.writer() as writer:
         writer.commit(made)
     assert [dataset.verify_sample(info) for info in dataset.samples()] == [[]]
@@ -146,7 +146,7 @@ def test_committed_sample_is_whole_and_says_where_it_comes_from(part: Any, tmp_p
 def test_frame_damaged_after_the_solve_is_not_committed(scenes: Any, tmp_path: Path) -> None:
     recording = scenes.record(tmp_path / "r", scenes.part(), dark=scenes.BLACK)
     result = reconstruct(recording, scenes.calibration())
-    made = make_sample(recording, result, category="c", label="OK")
+    made = make_sample(recording, result, category="c", label="OK", keep_raw="stack")
     path = recording.folder / recording.info.frames[0].file
     path.write_bytes(path.read_bytes()[:-1] + b"\0\0")
     dataset = Dataset.init(tmp_path / "set", "s")

@@ -42,6 +42,7 @@ class TestMemory:
         assert memory.needed_bytes(1368, 912, 3, 4) > base
         assert memory.needed_bytes(1368, 912, 2, 1) < base
 
+    @pytest.mark.slow
     def test_counts_what_a_scene_keeps(self) -> None:
         """Arrays of a scene that has rendered everything take no more than was said."""
         rig = reference_rig(456)

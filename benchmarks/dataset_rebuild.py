@@ -37,7 +37,8 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         places = arguments.recordings or Path(temporary) / "recordings"
-        simulate_batch(["knob_cap"], places, arguments.count, defects=["dent"], settings=Settings(arguments.width))
+        if len(list(places.glob("knob_cap-*/recording.json"))) < arguments.count:
+            simulate_batch(["knob_cap"], places, arguments.count, defects=["dent"], settings=Settings(arguments.width))
         chosen = sorted(p for p in places.glob("knob_cap-*") if p.is_dir())[: arguments.count]
         dataset = Dataset.init(Path(temporary) / "set", "rebuilt")
         failed = [r.error for r in add(dataset, additions_of(chosen, truth=True)) if r.error]

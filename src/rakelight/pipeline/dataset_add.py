@@ -276,8 +276,14 @@ def derive(task: Task) -> Outcome:
         ),
     )
     place = root / layout.STAGING_FOLDER / f"{task['staging']}-{uuid.uuid4().hex[:6]}"
-    staged = staging.stage(content, place, options)
+    staged = staging.stage(content, place, options, threads=_threads())
     return {"staged": staged.model_dump(mode="json", by_alias=True), "warnings": list(result.report["warnings"])}
+
+
+def _threads() -> int | None:
+    """As many threads for the files as for everything else in this process, where that is said; a worker has it said."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdigit() and int(said) > 0 else None
 
 
 def _check_same_rig(recording: Recording, calibration: RigCalibration) -> None:

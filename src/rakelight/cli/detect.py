@@ -112,63 +112,76 @@ def train(
 @click.argument("samples", nargs=-1)
 @click.option("--alpha", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05, show_default=True,
               help="False-alarm level.")  # fmt: skip
+@click.option(
+    "--pictures", type=click.Path(path_type=Path), help="Folder for heat maps over each modality, and a sheet a part."
+)
+@click.option(
+    "--report", type=click.Path(path_type=Path), help="Page to write: every part with its heat and its reason."
+)
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @json_option
 @click.pass_context
 def score(
-    ctx: click.Context, model: Path, dataset: Path, samples: tuple[str, ...], alpha: float, device: str, as_json: bool
+    ctx: click.Context,
+    model: Path,
+    dataset: Path,
+    samples: tuple[str, ...],
+    alpha: float,
+    pictures: Path | None,
+    report: Path | None,
+    device: str,
+    as_json: bool,
 ) -> None:
-    """Judge SAMPLES of DATASET (such as knob_cap/OK/S0007; all of the model's product by default).
+    """Judge SAMPLES of DATASET (such as knob_cap/OK/S0007; all of the model's product by default), and say why.
 
-    Exit code 6 if one is rejected.
+    Colours of heat maps are fixed by the model's calibration: the same colour is as strange on every part. Exit code 6 if one
+    is rejected.
+
+    \b
+    Example:
+      rakelight detect score models/knob parts --pictures heat --report verdicts.html
     """
     from rakelight.dataset.layout import SampleKey
     from rakelight.dataset.opened import open_samples
     from rakelight.dataset.writer import Dataset
-    from rakelight.detection import model_file
+    from rakelight.detection import conformal, model_file
+    from rakelight.files import write_text
     from rakelight.pipeline.detect_evaluate import tested
+    from rakelight.pipeline.detect_report import detector_facts, report_page, report_row
     from rakelight.pipeline.detect_teach import edited_since
+    from rakelight.pipeline.heat_scale import heat_scale
+    from rakelight.pipeline.verdict_sheets import write_verdict_pictures
+    from rakelight.pipeline.verdict_text import verdict_dict
 
     opened = Dataset.open(dataset)
     detector = model_file.load(model)
     keys = [SampleKey.parse(name) for name in samples] or [s.key for s in open_samples(opened.root, detector.category)]
     edited = edited_since(opened, detector) if detector.facts.get("dataset") == opened.info.name else []
+    scale, category = heat_scale(detector), detector.category
     rows: list[dict[str, Any]] = []
+    page = []
     with progress("scoring", quiet=as_json) as step:
         for one in tested(opened, detector, keys, alpha=alpha, device=device, progress=lambda _, d, n: step(d, n)):
-            verdict = one.verdict
-            found = verdict.judgement
-            rows.append(
-                {
-                    "sample": one.part.key,
-                    "rejected": found.rejected,
-                    "score": round(found.score, 4),
-                    "p_value": round(found.p_value, 4),
-                    "threshold": None if found.threshold == float("inf") else round(found.threshold, 4),
-                    "provisional": found.provisional,
-                    "seen_by": verdict.seen_by,
-                    "excess": {m: round(x, 3) if x > float("-inf") else None for m, x in verdict.excess.items()},
-                    "banks": {n: vars(c) for n, c in found.contributions.items()},
-                }
-            )
+            told = verdict_dict(one.part, one.verdict, detector.method, scale)
+            if pictures is not None:
+                stem = one.part.key.replace("/", "_")
+                paths = write_verdict_pictures(pictures, stem, one.part, one.verdict, detector)
+                told["pictures"] = [str(path) for path in paths]
+            if report is not None:
+                page.append(report_row(one.part, one.verdict, detector, scale))
+            rows.append(told)
+    if report is not None:
+        promises = {category: conformal.promise(len(detector.parts), alpha)}
+        about = {category: detector_facts(detector)}
+        write_text(
+            report, report_page(f"{category}: verdicts", page, scales={category: scale}, promises=promises, about=about)
+        )
     if as_json:
         emit_json({"model": str(model), "alpha": alpha, "verdicts": rows, "edited": edited})
     else:
         warn(f"{text}; the model still remembers it as it was" for text in edited)
-        table(
-            "",
-            ("sample", "verdict", "score", "p", "stands out in"),
-            [
-                (
-                    r["sample"],
-                    "REJECTED" if r["rejected"] else "ok",
-                    f"{r['score']:.2f}",
-                    f"{r['p_value']:.3f}",
-                    r["seen_by"],
-                )
-                for r in rows
-            ],
-        )
+        for told, key in zip(rows, keys, strict=True):
+            click.echo(f"{key}: {told['reason']}")
         if rows and rows[0]["threshold"] is None:
             warn(
                 [

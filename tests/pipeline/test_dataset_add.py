@@ -186,7 +186,10 @@ def boom(task: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_a_worker_that_dies_or_fails_costs_one_task() -> None:
+    before = dict(os.environ)
     outcomes = dict(many.run(boom, [{"n": n} for n in (0, 1, 3, 2, 4)], Crew("local", 1)))
+    kept = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS")}
+    assert kept == {name: before.get(name) for name in kept}  # another number would stop numba in this process
     assert outcomes[0] == {"n": 0} and outcomes[2] == {"n": 3} and outcomes[4] == {"n": 4}
     assert outcomes[1]["error"]["code"] == "internal" and "a defect" in outcomes[1]["error"]["message"]
     assert outcomes[3]["error"]["code"] == "many.worker_died"

@@ -22,6 +22,7 @@ HERE = "none"  # --scheduler: no cluster, one after the other in this process
 LOCAL = "local"
 _FEW = 3  # so many tasks are done before a cluster has started
 _BYTES_PER_WORKER = 3 << 30  # a 20-MP part takes 1.8 GB while it is solved
+_DIED = "many.worker_died"
 _AHEAD = 2  # tasks that wait at each worker, so that none idles
 _CONNECT_S = 10
 
@@ -102,13 +103,19 @@ def _spread(client: Any, work: Work, tasks: Sequence[Task]) -> Iterator[tuple[in
 
     workers = max(1, len(client.scheduler_info()["workers"]))
     going = as_completed(submit(_AHEAD * workers), loop=client.loop)
+    again: list[int] = []
     try:
         for future in going:
             place = places.pop(future.key)
             outcome = _result(future)
             for further in submit(1):
                 going.add(further)
+            if outcome.get("error", {}).get("code") == _DIED:
+                again.append(place)  # perhaps it only waited at a worker that another task has ended
+                continue
             yield place, outcome
+        for place in again:  # one at a time: who ends a worker now is to blame
+            yield place, _result(client.submit(guarded, work, tasks[place], pure=False))
     finally:
         client.cancel(list(going.futures), force=True)
 
@@ -122,7 +129,7 @@ def _result(future: Any) -> Outcome:
         error = e
     message = f"the worker process ended ({type(error).__name__}: {error})"
     hint = "was there enough memory? Fewer --workers need less; the same command goes on where this one ended"
-    return {"error": {"code": "many.worker_died", "message": message, "hint": hint}}
+    return {"error": {"code": _DIED, "message": message, "hint": hint}}
 
 
 @contextlib.contextmanager
@@ -145,14 +152,18 @@ def _client(crew: Crew, tasks: int) -> Iterator[Any]:
             yield client
         return
     threads = str(crew.threads)
-    limits = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
+    limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
     quiet = {"DASK_LOGGING__DISTRIBUTED": "critical"}  # what goes wrong is in the outcomes; closing down is noisy
     settings = {
-        "distributed.nanny.pre-spawn-environ": limits | quiet,  # numba and OpenMP read them when they are loaded
+        # Dask sets the first in this process too, for good, so that libraries of the workers find them when they are loaded;
+        # numba, which must not find another number than it began with, is told in the worker alone.
+        "distributed.nanny.pre-spawn-environ": limits | quiet,
+        "distributed.nanny.environ": {"NUMBA_NUM_THREADS": threads},
         "distributed.scheduler.allowed-failures": 1,
         "distributed.worker.daemon": True,
     }
     at_work = contextlib.ExitStack()
+    at_work.enter_context(_environment_kept((*limits, *quiet)))
     try:
         with _interrupts_wait():
             at_work.enter_context(dask.config.set(settings))
@@ -172,6 +183,20 @@ def _client(crew: Crew, tasks: int) -> Iterator[Any]:
     finally:
         with _interrupts_wait():
             at_work.close()
+
+
+@contextlib.contextmanager
+def _environment_kept(names: Sequence[str]) -> Iterator[None]:
+    """Variables of this process are afterwards what they were."""
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager

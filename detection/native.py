@@ -126,7 +126,7 @@ def make_native(
     if first is None:
         raise DatasetError(
             f"{key} has none of the modalities {', '.join(MODALITIES)} that are to be used",
-            hint="see `rakelight dataset list`, or capture the sample again",
+            hint="see `rakelight dataset show`, or capture the sample again",
             code="detect.no_modality",
         )
     size = (int(first.shape[0]), int(first.shape[1]))

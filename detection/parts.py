@@ -163,7 +163,7 @@ def load_parts(
         if absent:
             raise DatasetError(
                 f"{root} has no sample {min(map(str, absent))} ({len(absent)} of {len(keys)} that were asked for are not there)",
-                hint="see `rakelight dataset list`",
+                hint="see `rakelight dataset show`",
                 code="detect.no_sample",
             )
         samples = [s for s in samples if s.key in keys]
@@ -171,7 +171,7 @@ def load_parts(
         wanted = f" labelled {', '.join(sorted(labels))}" if labels is not None else ""
         raise DatasetError(
             f"{root} has no sample of {category!r}{wanted}",
-            hint="see `rakelight dataset list`",
+            hint="see `rakelight dataset show`",
             code="detect.no_sample",
         )
     for sample in samples:

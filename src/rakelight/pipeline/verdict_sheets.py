@@ -73,9 +73,9 @@ def _alone(
     own = heat_scale(detector, [bank])
     drawn = heat_picture(part, verdict, modality, scale, alone=(own_map(detector, verdict, bank), own))
     excess = verdict.excess.get(modality, -np.inf)
-    said = "nothing unusual at the peak" if np.isfinite(excess) else "nothing measured at the peak"
+    said = "nothing unusual" if np.isfinite(excess) else "nothing measured"
     if excess >= STANDS_OUT:
-        said = f"at the peak {excess:.1f} x the spread of good parts"
+        said = f"at its greatest {excess:.1f} x the spread of good parts"
     return Panel(f"{NAMES[modality]} alone", with_legend(_fitted(drawn, width), own), said)
 
 

@@ -37,8 +37,8 @@ def verdict_dict(part: Part, verdict: Verdict, method: Method, scale: HeatScale)
         too few calibration parts to reject any), ``p_value``, ``provisional``, ``calibration_parts``, ``reason``;
         ``peak``: ``value``, ``native_px`` (u, v), ``from_middle_mm`` (right, down in the part's pose; None without a pitch);
         ``region``: ``above`` (the limit), ``area_native_px``, ``area_mm2``; ``seen_by``; ``modalities``: of each that the
-        method uses, whether it was ``used``, its ``excess`` where its own map is greatest (None where nothing is known) and whether it
-        ``stands_out``; ``banks``: of each that had a say ``of``, ``score``, ``z``, ``p_value``, ``share``.
+        method uses, whether it was ``used``, its ``excess`` where its own map is greatest (None where nothing is known)
+        and whether it ``stands_out``; ``banks``: of each that had a say ``of``, ``score``, ``z``, ``p_value``, ``share``.
     """
     judged = verdict.judgement
     of = {bank.name: bank.of for bank in method.banks}

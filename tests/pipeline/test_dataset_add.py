@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -226,18 +227,21 @@ def test_crews_that_cannot_be(crew: Any) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_what_was_committed_and_nothing_half_done(lit: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("delay_s", [1.5, 2.5, 3.5])
+def test_ctrl_c_leaves_what_was_committed_and_nothing_half_done(lit: Any, tmp_path: Path, delay_s: float) -> None:
     dataset = new_set(tmp_path)
     arguments = ["dataset", "add", str(dataset.root), *map(str, lit[0]), "--category", "knob_cap", "--label", "OK"]
     command = [sys.executable, "-m", "rakelight", *arguments, "-c", str(lit[1]), "--workers", "2"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(4)
+    time.sleep(delay_s)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert process.returncode in (130, 0), err
+    # Python ends itself by SIGINT (130 to a shell, too) when the interrupt fell into an exec() of some module's import.
+    assert process.returncode in (130, -signal.SIGINT, 0), err
     assert list((dataset.root / ".staging").iterdir()) == []
-    committed = out.count("knob_cap/OK/S")
-    assert len(dataset.listed()) == committed
+    # A run that ends before the interrupt names each sample twice: as it comes, and in its closing table.
+    committed = set(re.findall(r"knob_cap/OK/S\d+", out))
+    assert {str(sample.key) for sample in dataset.listed()} == committed
     second = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=120)
     told = json.loads(second.stdout)
     assert len(told["added"]) + len(told["skipped"]) == 3 and not told["failed"]

@@ -11,10 +11,11 @@ combination has its own calibration.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rakelight.detection import evidence
 from rakelight.detection.decision import Decision, Judgement
@@ -36,11 +37,13 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class TaughtPart:
-    """A good part that the detector knows: its number in the banks, its key, and the hash of its files."""
+    """A good part that the detector knows: its number in the banks, its key, the hash of its files, and the statistics of its
+    capture (:mod:`rakelight.detection.capture_statistics`), with which those of later captures are compared."""
 
     number: int
     key: str
     sha256: str = ""
+    capture: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +72,10 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Detector:
-    """A taught detector; :mod:`rakelight.detection.teaching` makes it, :mod:`rakelight.detection.model_file` keeps it."""
+    """A taught detector; :mod:`rakelight.detection.teaching` makes it, :mod:`rakelight.detection.model_file` keeps it.
+
+    ``ignore`` (S, S) bool: pixels of the product that are never judged (:mod:`rakelight.detection.ignore`).
+    """
 
     method: Method
     category: str
@@ -83,6 +89,7 @@ class Detector:
     parts: tuple[TaughtPart, ...]
     facts: Mapping[str, Any]
     extractors: Mapping[Modality, Extractor]
+    ignore: NDArray[np.bool_] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ def load(folder: str | Path, *, make: Maker | None = None) -> Detector:
     arrays = _read_arrays(folder, document)
     try:
         method = Method.from_dict(document["method"])
-        parts = tuple(TaughtPart(int(p["number"]), str(p["key"]), str(p["sha256"])) for p in document["parts"])
+        parts = tuple(_taught(p) for p in document["parts"])
         names = [bank.name for bank in method.banks]
         banks = {name: MemoryBank.from_arrays(_below(arrays, f"bank.{name}.")) for name in names}
         calibration = Calibration(**_below(arrays, "calibration."))
@@ -128,6 +128,7 @@ def load(folder: str | Path, *, make: Maker | None = None) -> Detector:
         parts,
         facts,
         extractors,
+        arrays.get("ignore"),
     )
 
 
@@ -140,7 +141,14 @@ def _arrays(detector: Detector) -> dict[str, NDArray[Any]]:
         found |= {f"fusion.{key}": array for key, array in detector.fusion.to_arrays().items()}
     if detector.template is not None:
         found |= {f"template.{key}": np.asarray(array) for key, array in detector.template.to_arrays().items()}
+    if detector.ignore is not None:
+        found["ignore"] = detector.ignore
     return found
+
+
+def _taught(told: Mapping[str, Any]) -> TaughtPart:
+    capture = {str(name): float(value) for name, value in told["capture"].items()}
+    return TaughtPart(int(told["number"]), str(told["key"]), str(told["sha256"]), capture)
 
 
 def _read_arrays(folder: Path, document: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
@@ -171,7 +179,12 @@ def _extractor(modality: str, method: Method, told: Mapping[str, Any], make: Mak
     chosen: Modality = next(m for m in method.modalities if m == modality)
     taps = method.taps.get(chosen)
     name = str(told["id"])
-    made = make(name, chosen, taps) if make is not None else make_extractor(name, modality=chosen, taps=taps)
+    settings = method.settings.get(chosen)
+    made = (
+        make(name, chosen, taps)
+        if make is not None
+        else make_extractor(name, modality=chosen, taps=taps, settings=settings)
+    )
     if made.weights_sha256 != told["weights_sha256"] or not same_fingerprint(made.fingerprint(), told["fingerprint"]):
         raise ModelError(
             f"the extractor {name} here is not the one that the model was taught with: other weights "

@@ -35,10 +35,11 @@ def teach(
     *,
     category: str = "",
     template: Template | None = None,
+    ignore: NDArray[np.bool_] | None = None,
     facts: Mapping[str, Any] | None = None,
     progress: Progress = lambda *_: None,
 ) -> Detector:
-    """A detector of ``method`` from good parts, all in the template's frame.
+    """A detector of ``method`` from good parts, all in the template's frame and loaded with ``ignore``.
 
     Raises
     ------
@@ -96,6 +97,7 @@ def teach(
         tuple(taught),
         told,
         extractors,
+        ignore,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -97,6 +97,7 @@ def make_extractor(
     weights: Path | None = None,
     taps: Sequence[int] | None = None,
     device: str = "cpu",
+    settings: Mapping[str, Any] | None = None,
 ) -> Extractor:
     """The extractor ``id``.
 
@@ -112,6 +113,8 @@ def make_extractor(
         Blocks, counted from 0, whose output is taken; None: the extractor's own choice.
     device : str
         ``"cpu"`` or ``"cuda"``.
+    settings : mapping, optional
+        What only this extractor has, such as ``precision`` or ``xyz_scale``.
 
     Raises
     ------
@@ -133,7 +136,7 @@ def make_extractor(
             code="features.modality",
         )
     made = importlib.import_module(module).make(
-        id, modality=chosen, weights=weights, taps=None if taps is None else tuple(taps), device=device
+        id, modality=chosen, weights=weights, taps=None if taps is None else tuple(taps), device=device, **(settings or {})
     )
     return cast("Extractor", made)
 

@@ -60,6 +60,8 @@ class Method:
         256 levels, and weights set by hand before the one-class SVM.
     lambdas : mapping, optional
         Those weights, by bank.
+    taps, settings : mapping of modality
+        Blocks of each extractor whose output is taken, and its other settings; its own choice where none are given.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Method:
     lambdas: Mapping[str, float] | None = None
     seed: int = 0
     taps: Mapping[Modality, tuple[int, ...]] = field(default_factory=dict)
+    settings: Mapping[Modality, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         used = {m for bank in self.banks for m in bank.of}

@@ -108,6 +108,7 @@ def extractors_of(
             weights=(weights or {}).get(modality),
             taps=method.taps.get(modality),
             device=device,
+            settings=method.settings.get(modality),
         )
         for modality, name in method.features.items()
     }
@@ -115,7 +116,7 @@ def extractors_of(
 
 def load_for(detector: Detector, sample: OpenSample, cache: MaskCache | None = None) -> Part:
     """A sample in the frame that the detector was taught in."""
-    return load_part(sample, size=detector.method.size, template=detector.template, cache=cache)
+    return load_part(sample, size=detector.method.size, template=detector.template, ignore=detector.ignore, cache=cache)
 
 
 def edited_since(dataset: Dataset, detector: Detector) -> list[str]:

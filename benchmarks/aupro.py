@@ -1,15 +1,18 @@
 """AUPRO: the exact form against one global sort written here, the streaming form against both; speed and accuracy.
 
-    python benchmarks/aupro.py [--small 100] [--large 20] [--repeats 3]
+    python benchmarks/aupro.py [--small 100] [--large 20] [--captured 84] [--full 4] [--repeats 3]
 
-Maps of 224² and of 1024² pixels, every other part with defects. Prints one JSON object; exits 1 if a bar is missed:
+Maps of 224², of 1024², of 912×608 (as the simulated parts are captured) and of 4096×3000 pixels (a whole sensor), every other
+part with defects. Prints one JSON object; exits 1 if a bar is missed:
 
 - exact form equal to the global sort to 1e-9 at each limit;
 - streaming form within 5e-4 of it, for P-AUROC too;
-- streaming form at least 5 times faster than the global sort. ``ratio_to_exact`` is its speed against our exact form, which
-  sorts the bare float32 scores of the normal pixels only and is many times faster than a sort of all pixels with their regions.
+- streaming form at least 5 times faster than the global sort at any size, and than our own exact form at full resolution
+  (912×608 and more), which is what it is for. The exact form sorts the bare float32 scores of the normal pixels only, which is
+  many times faster than a sort of all pixels with their regions; on a few small maps the fixed costs of the histogram count.
 
-Seconds are those of the processor (least of the repeats, first one thrown away), for all three limits and P-AUROC.
+Seconds are those of the processor (least of the repeats, first one thrown away), for all three limits and P-AUROC. Forms take
+turns, so that a busy machine slows all of them.
 """
 
 from __future__ import annotations
@@ -32,18 +35,20 @@ from rakelight.detection.metrics.pro import LIMITS, aupro_of, pixel_steps
 from rakelight.detection.metrics.streaming import streamed_steps
 
 EXACT_BAR, STREAMING_BAR, RATIO_BAR = 1e-9, 5e-4, 5.0
+FULL_PX = 912 * 608  # from here on the bar is of our own exact form, too
 Maps = list[NDArray[np.float32]]
 Masks = list[NDArray[np.bool_]]
 
 
-def make(count: int, size: int, seed: int) -> tuple[Maps, Masks]:
+def make(count: int, wide: int, high: int, seed: int) -> tuple[Maps, Masks]:
     """Smooth maps, blobs that stand out by more or less."""
     rng = np.random.default_rng(seed)
     maps, masks = [], []
+    size = min(wide, high)
     for n in range(count):
-        field = cv2.GaussianBlur(rng.standard_normal((size, size)).astype(np.float32), (0, 0), size / 56)
+        field = cv2.GaussianBlur(rng.standard_normal((high, wide)).astype(np.float32), (0, 0), size / 56)
         field = 1 + 0.3 * (field / field.std()) ** 2
-        mask = np.zeros((size, size), np.uint8)
+        mask = np.zeros((high, wide), np.uint8)
         for _ in range(int(rng.integers(1, 4)) if n % 2 else 0):
             at, axes = rng.integers(0, size, 2), rng.integers(size // 80 + 1, size // 12, 2)
             cv2.ellipse(mask, at.tolist(), axes.tolist(), float(rng.uniform(0, 180)), 0, 360, 1, -1)
@@ -86,25 +91,26 @@ def figures(steps: Steps) -> list[float]:
     return [float(v) for v in values if v is not None]
 
 
-def least(function: Callable[[], Any], repeats: int) -> float:
-    function()
-    seconds = []
+def least(forms: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Processor seconds of each."""
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
     for _ in range(repeats):
-        start = time.process_time()
-        function()
-        seconds.append(time.process_time() - start)
-    return min(seconds)
+        for name, form in forms.items():
+            start = time.process_time()
+            form()
+            seconds[name].append(time.process_time() - start)
+    return {name: min(each) for name, each in seconds.items()}
 
 
-def measure(count: int, size: int, repeats: int) -> dict[str, Any]:
-    maps, masks = make(count, size, seed=size)
+def measure(count: int, wide: int, high: int, repeats: int) -> dict[str, Any]:
+    maps, masks = make(count, wide, high, seed=high)
     forms: dict[str, Callable[[], list[float]]] = {
         "global_sort": lambda: global_sort(maps, masks),
         "exact": lambda: figures(pixel_steps(maps, masks, [None] * count)),
         "streaming": lambda: figures(streamed_steps(zip(maps, masks, strict=True))),
     }
     values = {name: form() for name, form in forms.items()}
-    seconds = {name: least(form, repeats) for name, form in forms.items()}
+    seconds = least(forms, repeats)
     steps = pixel_steps(maps, masks, [None] * count)
     tracemalloc.start()
     forms["streaming"]()
@@ -114,19 +120,23 @@ def measure(count: int, size: int, repeats: int) -> dict[str, Any]:
         name: max(abs(a - b) for a, b in zip(values[name], values["global_sort"], strict=True))
         for name in ("exact", "streaming")
     }
+    ratios = {name: seconds[name] / seconds["streaming"] for name in ("global_sort", "exact")}
+    held = ratios if wide * high >= FULL_PX else {"global_sort": ratios["global_sort"]}
+    pixels = count * wide * high
     return {
         "parts": count,
-        "size": size,
+        "size": [wide, high],
         "values": dict(zip([f"aupro_{limit:g}" for limit in LIMITS] + ["p_auroc"], values["exact"], strict=True)),
         "mvtec100": {f"aupro_{limit:g}": aupro_of(steps, limit, "mvtec100").value for limit in LIMITS},
         "cpu_s": {name: round(s, 4) for name, s in seconds.items()},
+        "ns_a_pixel": {name: round(1e9 * s / pixels, 2) for name, s in seconds.items()},
         "largest_difference": differences,
-        "ratio_to_global_sort": round(seconds["global_sort"] / seconds["streaming"], 1),
-        "ratio_to_exact": round(seconds["exact"] / seconds["streaming"], 1),
+        "ratio_to_global_sort": round(ratios["global_sort"], 1),
+        "ratio_to_exact": round(ratios["exact"], 1),
         "streaming_peak_mb": round(peak / 1e6, 1),
         "passed": differences["exact"] <= EXACT_BAR
         and differences["streaming"] <= STREAMING_BAR
-        and seconds["global_sort"] >= RATIO_BAR * seconds["streaming"],
+        and min(held.values()) >= RATIO_BAR,
     }
 
 
@@ -134,12 +144,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--small", type=int, default=100, help="parts of 224²")
     parser.add_argument("--large", type=int, default=20, help="parts of 1024²")
+    parser.add_argument("--captured", type=int, default=84, help="parts of 912×608")
+    parser.add_argument("--full", type=int, default=4, help="parts of 4096×3000")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    sets = [measure(arguments.small, 224, arguments.repeats), measure(arguments.large, 1024, arguments.repeats)]
+    sizes = (
+        (arguments.small, 224, 224),
+        (arguments.large, 1024, 1024),
+        (arguments.captured, 912, 608),
+        (arguments.full, 4096, 3000),
+    )
+    sets = [measure(*size, arguments.repeats) for size in sizes if size[0]]
     out: dict[str, Any] = {
         "benchmark": "aupro",
-        "bars": {"exact": EXACT_BAR, "streaming": STREAMING_BAR, "ratio_to_global_sort": RATIO_BAR},
+        "bars": {"exact": EXACT_BAR, "streaming": STREAMING_BAR, "ratio": RATIO_BAR},
         "sets": sets,
         "passed": all(s["passed"] for s in sets),
     }

@@ -99,14 +99,16 @@ def needed_parts(alpha: float) -> int:
 class Promise:
     """What a calibration can promise at one false-alarm level.
 
-    ``possible``: any alarm can be given at all at this level. ``guaranteed`` is the share of false alarms that theory
-    guarantees, ``likely`` the range of :func:`rate_range` for this very calibration. ``provisional``: fewer than 19 parts.
+    ``possible``: any alarm can be given at all at this level. ``expected`` is the rate of false alarms that counting gives,
+    ``guaranteed`` what theory guarantees of plain distances (fused and re-weighted scores of coresets keep to it nearly),
+    ``likely`` the range of :func:`rate_range` for this very calibration. ``provisional``: fewer than 19 parts.
     ``sentences`` say all this to a person.
     """
 
     parts: int
     alpha: float
     possible: bool
+    expected: float
     guaranteed: float
     likely: tuple[float, float]
     provisional: bool
@@ -137,7 +139,7 @@ def promise(parts: int, alpha: float, *, leave_one_out: bool = True) -> Promise:
         )
         if leave_one_out:
             sentences.append(
-                f"The parts were left out one at a time: strictly, that guarantees at most {_percent(guaranteed)} false alarms."
+                f"Theory guarantees at most {_percent(guaranteed)} for plain distances; here that holds nearly."
             )
     else:
         sentences.append(
@@ -149,7 +151,7 @@ def promise(parts: int, alpha: float, *, leave_one_out: bool = True) -> Promise:
             f"The threshold is provisional: show {_count(PROVISIONAL_BELOW - parts, 'more ')} to make it firm."
         )
     sentences += [_more(parts, at) for at in (alpha, *ALPHAS) if parts < needed_parts(at) and at <= alpha][:1]
-    return Promise(parts, alpha, possible, guaranteed, likely, provisional, tuple(sentences))
+    return Promise(parts, alpha, possible, level, guaranteed, likely, provisional, tuple(sentences))
 
 
 def fisher(p: ArrayLike) -> float:

@@ -181,12 +181,12 @@ class Detector:
             scored = detector._against(part, maps, 0, detector.banks)
             added = calibration_of([scored], [part], [number], detector.names, detector.method.seed)
             banks = dict(detector.banks)
-            judged = evidence.judged_patches(evidence.judged_pixels(part, detector.template), detector.method.grid)[
-                None
-            ]
+            pixels = evidence.judged_pixels(part, detector.template)[None]
+            grid = detector.method.grid
             plain, mixed = maps, evidence.swapped_maps(maps, detector.method, detector.swap)[0]
             for spec in detector.method.banks:
-                rows = evidence.bank_rows(spec, mixed if spec.swapped else plain, judged, [number], detector.fusion)
+                chosen = mixed if spec.swapped else plain
+                rows = evidence.bank_rows(spec, chosen, pixels, [number], grid, detector.fusion)
                 if rows is not None and spec.name in banks:
                     banks[spec.name] = banks[spec.name].update(rows.values, rows.part)
             known = replace(known, number=number)

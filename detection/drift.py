@@ -8,7 +8,8 @@ A dirty lamp raises the scores of all parts a little and would make good parts b
   statistic sees): look, and if they are fine, teach them;
 - neither: a rejected part is just a bad part.
 
-One part alone, however odd, never makes a drift alarm.
+One part alone, however odd, never makes a drift alarm. Points and tilt also depend on the part: of a rejected part they
+count little, so that a row of parts with a piece missing is not taken for a drifting rig.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ _FLOORS = {
     "nan_share": (0.0, 5e-4),
     "normal": (0.0, 5e-4),
 }
+_OF_THE_PART = ("points", "nan_share", "normal_x", "normal_y")
+_REJECTED_Z = 1.0
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class DriftMonitor:
             )
         for name, value in statistics.items():
             if math.isfinite(value):
-                self.charts[name].update(value)
+                self.charts[name].update(value, _REJECTED_Z if rejected and name in _OF_THE_PART else 3.0)
         if score is not None and not rejected:
             self.martingale.update(score)
             self.score_cusum.update(score)

@@ -20,7 +20,6 @@ from rakelight.errors import InputError, ModelError
 
 _POWERS = np.array([0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9])
 _MOST_SCORES = 5000
-_TAIL = float(ndtr(-3.0))
 
 
 @dataclass
@@ -164,12 +163,12 @@ class CusumChart:
         """The standard deviation in use."""
         return max(math.sqrt(self.squares / (self.count - 1)), self.floor, 1e-9 * abs(self.mean), 1e-300)
 
-    def update(self, value: float) -> bool:
-        """Take in one value; returns :attr:`alarm`."""
+    def update(self, value: float, most_z: float = 3.0) -> bool:
+        """Take in one value, as no more than ``most_z`` standard deviations (up to 3); returns :attr:`alarm`."""
         if not math.isfinite(value):
             raise InputError(f"a statistic to watch is {value}; it must be finite", code="drift.value")
         t = (value - self.mean) / (self.spread * math.sqrt(1 + 1 / self.count))
-        most = -float(stdtrit(self.count - 1, _TAIL))
+        most = -float(stdtrit(self.count - 1, ndtr(-min(most_z, 3.0))))
         t = min(max(t, -most), most)
         z = math.copysign(-float(ndtri(stdtr(self.count - 1, -abs(t)))), t)
         top = 2 * self.limit  # bounded, so that the alarm ends soon after its cause

@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from rakelight.arrays import check_array
 from rakelight.dataset import images
 from rakelight.detection.parts import Part
+from rakelight.detection.registration import Template
 from rakelight.errors import DatasetError
+
+_MOST_IGNORED = 0.95  # of the part
 
 
 def read_ignore(path: str | Path) -> NDArray[np.bool_]:
@@ -32,6 +35,31 @@ def read_ignore(path: str | Path) -> NDArray[np.bool_]:
             code="detect.ignore_size",
         )
     return np.asarray(mask, np.bool_)
+
+
+def check_ignore(mask: NDArray[np.bool_], template: Template, size: int) -> NDArray[np.bool_]:
+    """An ignore mask of the working frame, (n, n) bool, at the working size, (``size``, ``size``).
+
+    Raises :class:`DatasetError`: ``detect.ignore_empty`` where it ignores nothing of the part, ``detect.ignore_all`` where
+    nothing of it is left to be judged.
+    """
+    scaled = cv2.resize(mask.astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST) > 0
+    part = cv2.resize(template.mask.astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST) > 0
+    share = float(scaled[part].mean()) if part.any() else 1.0
+    if 0 < share <= _MOST_IGNORED:
+        return np.asarray(scaled, np.bool_)
+    how = "draw what is to be ignored in white on black"
+    if share == 0:
+        raise DatasetError(
+            f"the ignore mask ignores nothing of the part: {int(scaled.sum())} of its pixels are marked, all beside the part",
+            hint=f"{how}, on the picture that `rakelight detect train … --show-frame FILE.png` writes",
+            code="detect.ignore_empty",
+        )
+    raise DatasetError(
+        f"the ignore mask covers {100 * share:.0f} % of the part (at most {100 * _MOST_IGNORED:.0f} %): too little would be judged",
+        hint=f"{how}; everything that is not black counts",
+        code="detect.ignore_all",
+    )
 
 
 def ignore_from_sample(drawn: NDArray[np.generic], part: Part) -> NDArray[np.bool_]:

@@ -88,23 +88,24 @@ def measure(
 ) -> Scored:
     """One part against banks; ``every`` also against those that could not judge it (for the calibration)."""
     pixels = evidence.judged_pixels(part, template)
-    judged = evidence.judged_patches(pixels, method.grid)[None]
     mixed, swapped = evidence.swapped_maps(maps, method, indices)
     scores: dict[str, float] = {}
     views: dict[str, Floats] = {}
     for spec in method.banks:
         if spec.swapped and not swapped.any():
             continue  # the partner is missing: a bank of swapped features cannot judge it
-        rows = evidence.bank_rows(spec, mixed if spec.swapped else maps, judged, [0], fusion)
+        rows = evidence.bank_rows(spec, mixed if spec.swapped else maps, pixels[None], [0], method.grid, fusion)
         if rows is None:
             continue
         scores[spec.name], views[spec.name] = _in_bank(rows, banks[spec.name], method, pixels, number, device)
     judging = tuple(scores) if every else _judging(method, scores)
     if not judging:
+        lacking = [m for m in method.modalities if m not in part.available]
         raise ModelError(
             f"{part.key} has no patch that any bank of {method.name} can judge; it has "
-            f"{', '.join(sorted(part.available)) or 'nothing'}",
-            hint="capture it again, or choose a method that bears missing modalities",
+            f"{', '.join(sorted(part.available)) or 'nothing'}"
+            + (f" and lacks {', '.join(lacking)}" if lacking else ""),
+            hint="capture it again, or choose a method that bears missing modalities (d3m, RADAR)",
             code="model.modality_missing",
         )
     return Scored(scores, views, judging)
@@ -133,9 +134,9 @@ def _in_bank(
     else:
         queries = bank.normalised(rows.values)
         score = reweighted_score(distance, index, queries, bank.search, part=number, compat=upstream)
-    grid = np.full(method.grid * method.grid, np.nan, np.float32)
+    grid = np.full(rows.grid * rows.grid, np.nan, np.float32)
     grid[rows.place] = distance
-    view = score_map(grid.reshape(method.grid, method.grid), method.size, mask=pixels, outside=np.nan, compat=upstream)
+    view = score_map(grid.reshape(rows.grid, rows.grid), method.size, mask=pixels, outside=np.nan, compat=upstream)
     return score, view
 
 

@@ -89,12 +89,14 @@ class MemoryBank:
         share: float = 0.1,
         minimum: int = 1000,
         coreset: CoresetKind = "exact",
+        scale: tuple[float, float] | None = None,
         seed: int = 0,
         progress: Progress = lambda done, total: None,
     ) -> MemoryBank:
         """A bank from the features (P, D) of all valid patches of good parts; ``part`` (P,) whole numbers ≥ 0.
 
         It keeps ``share`` · P vectors, but ``minimum`` where there are so many. The farthest-first choice begins at row 0.
+        ``scale`` is the mean and the standard deviation to normalise by, in place of the features' own.
         Besides the features it holds one normalised copy of them. Raises :class:`ModelError` for no features, NaN or
         infinity, features that are all the same number, and settings outside their range.
         """
@@ -109,7 +111,11 @@ class MemoryBank:
         if not len(table):
             raise ModelError("no features to build a memory bank from", code="model.empty_bank")
         squared_norms("features", table)
-        mean, std = _mean_and_std(table)
+        mean, std = _mean_and_std(table) if scale is None else scale
+        if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
+            raise ModelError(
+                f"scale {mean}, {std}: a finite mean and a deviation above 0 are needed", code="model.scale"
+            )
         table = _normalised(table, mean, std)
         count = max(int(np.ceil(share * len(table))), min(minimum, len(table)))
         rows, radius = _choose(table, count, coreset, seed, progress)

@@ -1,8 +1,8 @@
 """A detector on disk: a folder with ``model.json`` and ``model.safetensors``, whole or not at all.
 
 Plain JSON and plain arrays: nothing in it runs when it is read. The JSON holds the method, the decision, what each extractor
-is (id, SHA-256 of its weights, fingerprint of a fixed input), the keys and hashes of the parts taught, and the SHA-256 of the
-array file. A model whose extractors give another fingerprint here is refused: its distances would mean nothing.
+is (id, SHA-256 of its weights, settings, fingerprint of a fixed input), the keys and hashes of the parts taught, and the
+SHA-256 of the array file. A model whose extractors give another fingerprint here is refused: its distances would mean nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import rakelight
 from rakelight import files, folders
 from rakelight.detection.detector import Detector, TaughtPart
-from rakelight.detection.features.base import Extractor, make_extractor, same_fingerprint
+from rakelight.detection.features.base import Extractor, make_extractor, same_fingerprint, settings_of
 from rakelight.detection.fusion import Fusion
 from rakelight.detection.measuring import Calibration, decide
 from rakelight.detection.memory_bank import MemoryBank
@@ -27,7 +27,7 @@ from rakelight.detection.registration import Template
 from rakelight.detection.swapping import SwapIndices
 from rakelight.errors import ModelError
 
-SCHEMA = 1
+SCHEMA = 2
 DOCUMENT, ARRAYS = "model.json", "model.safetensors"
 
 Maker = Callable[[str, Modality, tuple[int, ...] | None], Extractor]
@@ -46,7 +46,12 @@ def save(detector: Detector, folder: str | Path, *, overwrite: bool = False) -> 
         "category": detector.category,
         "method": detector.method.to_dict(),
         "extractors": {
-            m: {"id": e.id, "weights_sha256": e.weights_sha256, "fingerprint": list(e.fingerprint())}
+            m: {
+                "id": e.id,
+                "weights_sha256": e.weights_sha256,
+                "settings": settings_of(e),
+                "fingerprint": list(e.fingerprint()),
+            }
             for m, e in detector.extractors.items()
         },
         "parts": [vars(part) for part in detector.parts],
@@ -62,20 +67,21 @@ def save(detector: Detector, folder: str | Path, *, overwrite: bool = False) -> 
     return Path(folder)
 
 
-def load(folder: str | Path, *, make: Maker | None = None) -> Detector:
+def load(folder: str | Path, *, make: Maker | None = None, device: str = "cpu") -> Detector:
     """Read a detector.
 
     Parameters
     ----------
     make : callable, optional
-        (id, modality, taps) → extractor; by default those of :func:`make_extractor` on the CPU, with weights from the usual
-        places.
+        (id, modality, taps) → extractor; by default those of :func:`make_extractor` with weights from the usual places.
+    device : str
+        ``cpu``, ``cuda`` or ``auto``: where the default extractors run. A model taught on one runs on the other.
 
     Raises
     ------
     ModelError
-        ``model.not_found``, ``model.damaged``, ``config.schema_unknown``, ``model.other_extractor``, and what the parts of a
-        detector refuse.
+        ``model.not_found``, ``model.damaged``, ``config.schema_unknown``, ``model.other_extractor``, ``model.device``, and what
+        the parts of a detector refuse.
     """
     folder = Path(folder)
     folder = folder.parent if folder.name == DOCUMENT else folder
@@ -106,7 +112,7 @@ def load(folder: str | Path, *, make: Maker | None = None) -> Detector:
             None if document["fusion"] is None else Fusion.from_arrays(document["fusion"], _below(arrays, "fusion."))
         )
         template = Template.from_arrays(_below(arrays, "template.")) if document["template"] else None
-        extractors = {m: _extractor(m, method, told, make) for m, told in document["extractors"].items()}
+        extractors = {m: _extractor(m, method, told, make, device) for m, told in document["extractors"].items()}
         decision, pixels = decide(method, calibration)
         facts = dict(document["facts"])
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
@@ -175,7 +181,7 @@ def _below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def _extractor(modality: str, method: Method, told: Mapping[str, Any], make: Maker | None) -> Extractor:
+def _extractor(modality: str, method: Method, told: Mapping[str, Any], make: Maker | None, device: str) -> Extractor:
     chosen: Modality = next(m for m in method.modalities if m == modality)
     taps = method.taps.get(chosen)
     name = str(told["id"])
@@ -183,9 +189,11 @@ def _extractor(modality: str, method: Method, told: Mapping[str, Any], make: Mak
     made = (
         make(name, chosen, taps)
         if make is not None
-        else make_extractor(name, modality=chosen, taps=taps, settings=settings)
+        else make_extractor(name, modality=chosen, taps=taps, device=device, settings=settings)
     )
-    if made.weights_sha256 != told["weights_sha256"] or not same_fingerprint(made.fingerprint(), told["fingerprint"]):
+    precision = str(settings_of(made).get("precision", "float32"))
+    same = same_fingerprint(made.fingerprint(), told["fingerprint"], precision)
+    if made.weights_sha256 != told["weights_sha256"] or not same:
         raise ModelError(
             f"the extractor {name} here is not the one that the model was taught with: other weights "
             f"({str(made.weights_sha256)[:12]}…, then {str(told['weights_sha256'])[:12]}…) or another network",

@@ -36,6 +36,7 @@ __all__ = [
     "load_part",
     "load_parts",
     "need",
+    "turn_normals",
     "warp_to_native",
 ]
 
@@ -263,7 +264,7 @@ def _build(
         for name, picture in (("rgb", native.rgb), ("ps", native.ps))
     }
     if pictures["ps"] is not None and native.ps_encoding == "normals":
-        pictures["ps"] = _turn_normals(pictures["ps"], angle_of(matrix))
+        pictures["ps"] = turn_normals(pictures["ps"], angle_of(matrix))
     return Part(
         native.key,
         native.specimen,
@@ -313,7 +314,7 @@ def _points(
     return xyz, median
 
 
-def _turn_normals(picture: NDArray[np.uint8], angle: float) -> NDArray[np.uint8]:
+def turn_normals(picture: NDArray[np.uint8], angle: float) -> NDArray[np.uint8]:
     """Encoded normals, whose x (right) and y (up) turn with the picture; what encodes no unit vector (0 0 0: unknown) stays."""
     c, s = math.cos(angle), math.sin(angle)  # of a turn from right to down, so against y
     n = picture.astype(np.float32) / np.float32(127.5) - 1

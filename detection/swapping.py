@@ -1,18 +1,30 @@
 """Channel-spatial swapping: two feature maps on one grid lend each other a share of their channels and blocks.
 
-Real-IAD D³ (paper §4) mixes the maps of the RGB picture and of the pseudo-3D picture before they go into memory banks,
-X_2D^swap = (1 − α)·X_2D + α·X^{c↔s}, with α = 0.1 and X^{c↔s} a map of which a share α of the channels (at every place)
-and a share α of the blocks of k×k patches (in every channel) is exchanged with the partner. What is in a chosen channel
-*or* in a chosen block is exchanged, once: the paper has the spatial exchange contained in the whole one. Its formula can
-be read in two ways, and the authors' code does a third thing; all three are here, as ``mode``:
+Real-IAD D³ (CVPR 2025, §4, the first equation) mixes the maps of the RGB picture and of the pseudo-3D picture before they go into
+memory banks, with α = 0.1:
 
-- ``"blend"``: X^{c↔s} is the own map with the chosen share taken from the partner, weighted by α as the paper says. Only
-  the chosen share changes, by α of the difference.
-- ``"blend_partner"``: X^{c↔s} carries the partner's index, as printed: the partner's map with the chosen share taken
-  from the own one. α of the partner everywhere but in the chosen share.
-- ``"hard"``: the own map with the chosen share replaced by the partner's, as in the code. Doing it twice undoes it.
+    X_2D^swap = (1 − α)·X_2D + α·X_PS^{c↔s},        X_PS^swap = (1 − α)·X_PS + α·X_2D^{c↔s}
+
+X_PS^{c↔s} is the pseudo-3D map after the channel-spatial exchange with the other: a share α of its channels (at every place) and
+a share α of its blocks of k×k patches (in every channel) are the other map's. What is in a chosen channel *or* in a chosen
+block is exchanged, once: the paper has the spatial exchange contained in the whole one ("X^s ⊆ X^{c↔s}").
+
+- ``"blend"`` is this formula with the indices as they are printed: α of the partner everywhere but in the chosen share. It is
+  what the sentence after it says too, that both maps "incorporate 10% of each other's properties"; were X^{c↔s} the own map
+  with the chosen share taken from the partner, α would count twice and about 2 % be incorporated.
+- ``"hard"``: the own map with the chosen share replaced by the partner's, as in the authors' code. Doing it twice undoes it.
 
 The same indices serve training and test: they are drawn once and stored with the model.
+
+Which of them matters little. Means over three simulated products, 20 good parts of each taught and 28 tested, embedded features:
+
+    swapping    I-AUROC   P-AUROC inside   AUPRO@0.3   AUPRO@0.01
+    blend       0.965     0.968            0.986       0.685
+    hard        0.969     0.969            0.986       0.692
+    none        0.976     0.970            0.987       0.693
+
+One pair of a good and a defective part in the wrong order is 0.0035 of the mean I-AUROC: no form is clearly worse, and the paper's
+is the default.
 """
 
 from __future__ import annotations
@@ -28,7 +40,7 @@ from numpy.typing import NDArray
 from rakelight.errors import InputError, ModelError
 
 Floats = NDArray[np.float32]
-Mode = Literal["blend", "blend_partner", "hard"]
+Mode = Literal["blend", "hard"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +54,7 @@ class SwapIndices:
     k : int
         Patches along the side of a block; the last blocks of a row or column are smaller where k does not divide G.
     alpha : float
-        The share asked for, and the weight in the ``blend`` modes.
+        The share asked for, and the weight of ``blend``.
     channels : (C,) int64
         Channels exchanged, ascending.
     blocks : (B,) int64
@@ -176,13 +188,13 @@ def swap(
 
 
 def _swapped(own: Floats, other: Floats, indices: SwapIndices, mode: Mode, allowed: NDArray[np.bool_]) -> Floats:
-    start, source = (other, own) if mode == "blend_partner" else (own, other)
+    start, source = (other, own) if mode == "blend" else (own, other)
     out = start.copy()
     out[..., indices.channels] = source[..., indices.channels]
     places = indices.places()
     out[:, places] = source[:, places]
-    if mode != "hard":
-        out -= own  # own + α·(exchanged − own) leaves what is not exchanged exactly as it is
+    if mode == "blend":
+        out -= own  # own + α·(exchanged − own) leaves what is the same exactly as it is
         out *= np.float32(indices.alpha)
         out += own
     out[~allowed] = own[~allowed]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from rakelight.detection import evidence, fusion_training
 from rakelight.detection.detector import Detector, Progress, TaughtPart
 from rakelight.detection.evidence import Maps, Rows
-from rakelight.detection.features.base import Extractor
+from rakelight.detection.features.base import Extractor, Features
+from rakelight.detection.features.health import Warned, check_features
 from rakelight.detection.fusion import Fusion, concat
 from rakelight.detection.measuring import Calibration, calibration_of, decide, measure, row_of
 from rakelight.detection.memory_bank import MemoryBank
@@ -21,10 +23,11 @@ from rakelight.detection.native import Modality
 from rakelight.detection.parts import Part
 from rakelight.detection.registration import Template
 from rakelight.detection.swapping import SwapIndices
+from rakelight.detection.upstream import bank_options
 from rakelight.errors import DatasetError, ModelError
 
 LEAST_PARTS = 3
-_BATCH = 8  # parts whose features are made at a time
+HISTOGRAMS = frozenset({"fpfh"})  # extractors whose features are histograms: they correlate by nature
 
 
 def teach(
@@ -41,6 +44,8 @@ def teach(
 ) -> Detector:
     """A detector of ``method`` from good parts, all in the template's frame and loaded with ``ignore``.
 
+    ``facts["warnings"]`` of the detector are those given, and what :func:`check_features` finds odd in the features.
+
     Raises
     ------
     DatasetError
@@ -55,7 +60,7 @@ def teach(
             hint="capture more good parts, and add them with `rakelight dataset add … --label OK`",
             code="detect.too_few_parts",
         )
-    maps = _extract_all(parts, method, extractors, progress)
+    maps = evidence.extract(parts, method, extractors, progress=lambda done, total: progress("features", done, total))
     missing = [m for m in method.modalities if m not in maps]
     if missing:
         raise DatasetError(
@@ -64,16 +69,16 @@ def teach(
             code="detect.no_modality",
         )
     numbers = [p.number for p in taught]
-    judged = np.stack([evidence.judged_patches(evidence.judged_pixels(p, template), method.grid) for p in parts])
+    pixels_judged = np.stack([evidence.judged_pixels(p, template) for p in parts])
     indices = _swap_indices(method, maps)
     mixed, _ = evidence.swapped_maps(maps, method, indices)
     told = dict(facts or {})
-    fusion = _fusion(method, maps, mixed, judged, numbers, told, progress)
-    banks: dict[str, MemoryBank] = {}
+    found_odd = _feature_health(parts, maps, pixels_judged, extractors)
+    told["warnings"] = [*told.get("warnings", ()), *(found.message for found in found_odd)]
+    fusion = _fusion(method, maps, mixed, pixels_judged, numbers, told, progress)
     rows: dict[str, Rows] = {}
-    for done, spec in enumerate(method.banks):
-        progress("memory banks", done, len(method.banks))
-        found = evidence.bank_rows(spec, mixed if spec.swapped else maps, judged, numbers, fusion)
+    for spec in method.banks:
+        found = evidence.bank_rows(spec, mixed if spec.swapped else maps, pixels_judged, numbers, method.grid, fusion)
         if found is None:
             raise ModelError(
                 f"no patch of the good parts is valid for the bank {spec.name} of {'+'.join(spec.of)}",
@@ -81,7 +86,7 @@ def teach(
                 code="model.no_patches",
             )
         rows[spec.name] = found
-        banks[spec.name] = MemoryBank.build(found.values, found.part, share=method.share, seed=method.seed)
+    banks = _banks(method, rows, progress)
     calibration = _leave_one_out(parts, maps, method, template, banks, rows, indices, fusion, numbers, progress)
     decision, pixels = decide(method, calibration)
     return Detector(
@@ -101,20 +106,32 @@ def teach(
     )
 
 
-def _extract_all(
-    parts: Sequence[Part], method: Method, extractors: Mapping[Modality, Extractor], progress: Progress
-) -> Maps:
-    """Features of all parts, made a few parts at a time."""
-    whole: Maps = {}
-    for first in range(0, len(parts), _BATCH):
-        progress("features", first, len(parts))
-        for modality, found in evidence.extract(parts[first : first + _BATCH], method, extractors).items():
-            if modality not in whole:
-                shape = (len(parts), *found.values.shape[1:])
-                whole[modality] = type(found)(np.zeros(shape, np.float32), np.zeros(shape[:3], bool))
-            whole[modality].values[first : first + _BATCH] = found.values
-            whole[modality].valid[first : first + _BATCH] = found.valid
-    return whole
+def _feature_health(
+    parts: Sequence[Part], maps: Maps, pixels: NDArray[np.bool_], extractors: Mapping[Modality, Extractor]
+) -> list[Warned]:
+    """What is odd in the features of the patches that are judged, modality by modality."""
+    warned = []
+    for modality, found in maps.items():
+        having = [n for n, part in enumerate(parts) if modality in part.available]
+        rows = slice(None) if len(having) == len(parts) else having  # all: a view, no copy
+        judged = found.valid[rows] & evidence.judged_patches(pixels[rows], found.grid)
+        id, keys = extractors[modality].id, [parts[n].key for n in having]
+        histograms = id in HISTOGRAMS
+        warned += check_features(
+            Features(found.values[rows], judged), f"{id} ({modality})", keys, histograms=histograms
+        )
+    return warned
+
+
+def _banks(method: Method, rows: Mapping[str, Rows], progress: Progress) -> dict[str, MemoryBank]:
+    """A coreset of each bank's rows."""
+    upstream = bank_options(method, rows)
+    banks: dict[str, MemoryBank] = {}
+    for done, (name, found) in enumerate(rows.items()):
+        progress("memory banks", done, len(rows))
+        options: dict[str, Any] = {"share": method.share} | upstream.get(name, {})
+        banks[name] = MemoryBank.build(found.values, found.part, seed=method.seed, **options)
+    return banks
 
 
 def _swap_indices(method: Method, maps: Maps) -> SwapIndices | None:
@@ -127,7 +144,7 @@ def _fusion(
     method: Method,
     maps: Maps,
     mixed: Maps,
-    judged: NDArray[np.bool_],
+    pixels: NDArray[np.bool_],
     numbers: Sequence[int],
     told: dict[str, Any],
     progress: Progress,
@@ -135,7 +152,7 @@ def _fusion(
     spec = next((bank for bank in method.banks if len(bank.of) == 2), None)
     if spec is None:
         return None
-    found = evidence.pair_rows(spec, mixed if spec.swapped else maps, judged, numbers)
+    found = evidence.pair_rows(spec, mixed if spec.swapped else maps, pixels, numbers, method.grid)
     assert found is not None
     (first, second), rows = found
     if not len(first):
@@ -185,19 +202,23 @@ def _leave_one_out(
     numbers: Sequence[int],
     progress: Progress,
 ) -> Calibration:
-    """Every part against banks that have not seen it."""
-    without: dict[int, dict[str, MemoryBank]] = {number: {} for number in numbers}
-    for name, bank in banks.items():
-        own = dict.fromkeys(numbers, bank)  # a part without patches in a bank is a stranger to it anyway
-        own |= dict(bank.left_out(rows[name].values, rows[name].part)) if len(bank.parts) > 1 else {}
-        for number in numbers:
-            without[number][name] = own[number]
-    scored = []
-    for row, (part, number) in enumerate(zip(parts, numbers, strict=True)):
-        progress("calibration", row, len(parts))
-        own_maps = {m: row_of(f, row) for m, f in maps.items()}
-        scored.append(
-            measure(part, own_maps, method, template, without[number], indices, fusion, number, "cpu", every=True)
-        )
+    """Every part against banks that have not seen it; these are made as they are needed and dropped again."""
     names = tuple(bank.name for bank in method.banks)
-    return calibration_of(scored, parts, numbers, names, method.seed)
+    without = {name: _without_each(bank, rows[name], sorted(numbers)) for name, bank in banks.items()}
+    found = []
+    for done, row in enumerate(np.argsort(numbers, kind="stable").tolist()):
+        progress("calibration", done, len(parts))
+        part, number = parts[row], numbers[row]
+        own_maps = {m: row_of(f, row) for m, f in maps.items()}
+        strangers = {name: next(left) for name, left in without.items()}
+        scored = measure(part, own_maps, method, template, strangers, indices, fusion, number, "cpu", every=True)
+        found.append(calibration_of([scored], [part], [number], names, method.seed))
+    return reduce(Calibration.joined, found)
+
+
+def _without_each(bank: MemoryBank, rows: Rows, numbers: Sequence[int]) -> Iterator[MemoryBank]:
+    """The bank without each part in turn; ``numbers`` ascending. A part without patches in it is a stranger to it anyway."""
+    left = bank.left_out(rows.values, rows.part) if len(bank.parts) > 1 else iter(())
+    having = set(rows.part.tolist()) if len(bank.parts) > 1 else set()
+    for number in numbers:
+        yield next(left)[1] if number in having else bank

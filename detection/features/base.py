@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rakelight.arrays import check_same_shape
+from rakelight.detection.device import resolve
 from rakelight.detection.native import MODALITIES, Modality
 from rakelight.detection.parts import Part
 from rakelight.errors import InputError, ModelError
@@ -22,15 +24,17 @@ from rakelight.errors import InputError, ModelError
 Fingerprint = tuple[float, float, float, float, float, float, float, float]
 
 GRID_STEP = 8  # working pixels a patch side: 28 × 28 patches at 224
+_COMMON = ("id", "modality", "weights", "taps", "device")  # arguments of every ``make``; the others are its settings
 _LEAST_COVER = 0.25  # of a patch that the part must fill (for points: of it, with points) for the patch to count
 _MOST_IGNORED = 0.5
-_FINGERPRINT_TOLERANCE = (
-    1e-3  # relative: other processors and thread counts round otherwise, other weights differ by far more
-)
+# Relative, by the precision of the network: other processors and thread counts round otherwise, other weights differ by far
+# more. Half precision keeps 8 (bfloat16) or 11 bits, and how sums are ordered then shows.
+FINGERPRINT_TOLERANCES = {"float32": 1e-3, "float16": 5e-3, "bfloat16": 3e-2}
 
 # id → where it is made: a module and a function (weights, modality, taps, device) → Extractor
 _MAKERS: dict[str, tuple[str, frozenset[Modality]]] = {
     "efficientnet-lite0": ("rakelight.detection.features.efficientnet", frozenset({"rgb", "ps"})),
+    "efficientnet-lite0-relief": ("rakelight.detection.features.relief", frozenset({"xyz"})),
     "fpfh": ("rakelight.detection.features.fpfh", frozenset({"xyz"})),
     "vit-b8-dino": ("rakelight.detection.features.vit", frozenset({"rgb", "ps"})),
     "vit-s8-dino": ("rakelight.detection.features.vit", frozenset({"rgb", "ps"})),
@@ -112,19 +116,20 @@ def make_extractor(
     taps : sequence of int, optional
         Blocks, counted from 0, whose output is taken; None: the extractor's own choice.
     device : str
-        ``"cpu"`` or ``"cuda"``.
+        ``"cpu"``, ``"cuda"`` or ``"auto"`` (:mod:`rakelight.detection.device`).
     settings : mapping, optional
-        What only this extractor has, such as ``precision`` or ``xyz_scale``.
+        What only this extractor has, such as ``precision`` or ``xyz_scale``: the further arguments of its ``make``.
 
     Raises
     ------
     ModelError
-        ``features.unknown`` (lists all), ``features.modality``, and what the extractor raises (weights, taps, device).
+        ``features.unknown`` (lists all), ``features.modality``, ``features.setting`` (lists those there are), and what the
+        extractor raises (weights, taps, device, a setting out of range).
     """
     if id not in _MAKERS:
         raise ModelError(
             f"no feature extractor is called {id!r}; known: {', '.join(EXTRACTORS)}",
-            hint="efficientnet-lite0 (pictures) and fpfh (points) need no download",
+            hint="efficientnet-lite0 (pictures), efficientnet-lite0-relief and fpfh (points) need no download",
             code="features.unknown",
         )
     module, fits = _MAKERS[id]
@@ -135,10 +140,33 @@ def make_extractor(
             hint=f"extractors of {chosen}: {', '.join(k for k, (_, m) in _MAKERS.items() if chosen in m) or 'none'}",
             code="features.modality",
         )
-    made = importlib.import_module(module).make(
-        id, modality=chosen, weights=weights, taps=None if taps is None else tuple(taps), device=device, **(settings or {})
+    make = importlib.import_module(module).make
+    _check_settings(id, make, settings or {})
+    made = make(
+        id,
+        modality=chosen,
+        weights=weights,
+        taps=None if taps is None else tuple(taps),
+        device=resolve(device),
+        **(settings or {}),
     )
     return cast("Extractor", made)
+
+
+def _check_settings(id: str, make: Callable[..., Extractor], given: Mapping[str, Any]) -> None:
+    allowed = [name for name in inspect.signature(make).parameters if name not in _COMMON]
+    unknown = [str(name) for name in given if name not in allowed]
+    if unknown:
+        raise ModelError(
+            f"{id} has no setting {' or '.join(unknown)}; it has {', '.join(allowed) or 'none'}",
+            hint="blocks to tap, the weights file and the device are given apart from settings",
+            code="features.setting",
+        )
+
+
+def settings_of(extractor: Extractor) -> dict[str, Any]:
+    """What an extractor's features depend on apart from its weights, as plain data; empty where there is nothing to choose."""
+    return dict(getattr(extractor, "settings", {}))
 
 
 def valid_cells(parts: Sequence[Part], grid: int, *, points: bool = False) -> NDArray[np.bool_]:
@@ -253,12 +281,16 @@ def fingerprint_of(features: Features) -> Fingerprint:
     return cast("Fingerprint", tuple((numbers * 8)[:8]))
 
 
-def same_fingerprint(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Whether two fingerprints are equal but for rounding."""
+def same_fingerprint(a: Sequence[float], b: Sequence[float], precision: str = "float32") -> bool:
+    """Whether two fingerprints of networks in ``precision`` are equal but for rounding.
+
+    float32 on a CPU and on a GPU are the same to this; a network in half precision is not the same as in float32.
+    """
     if len(a) != len(b) or not all(map(math.isfinite, [*a, *b])):
         return False
     scale = max(max(map(abs, a), default=0.0), max(map(abs, b), default=0.0), 1e-12)
-    return all(abs(x - y) <= _FINGERPRINT_TOLERANCE * scale for x, y in zip(a, b, strict=True))
+    tolerance = FINGERPRINT_TOLERANCES[precision] * scale
+    return all(abs(x - y) <= tolerance for x, y in zip(a, b, strict=True))
 
 
 def no_setting(id: str, **given: Any) -> None:

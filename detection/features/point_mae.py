@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rakelight.detection.features import base, checkpoints
+from rakelight.detection.device import exact_inference, resolve
+from rakelight.detection.features import base, checkpoints, m3dm_pooling
 from rakelight.detection.features.mini_pointnet import FoldedPointNet, MiniPointNet, fold
 from rakelight.detection.features.points import (
     Interpolation,
@@ -28,14 +29,16 @@ from rakelight.detection.features.points import (
     interpolation_weights,
     nearest_points,
 )
-from rakelight.detection.features.transformer import Block, checked_device, checked_taps
+from rakelight.detection.features.transformer import Block, checked_taps
 from rakelight.detection.native import Modality
 from rakelight.detection.parts import Part, need
 from rakelight.errors import InputError, ModelError
 
 XyzScale = Literal["unit-sphere", "metres", "mm"]
+Pooling = Literal["points", "zero-padded"]
 TAPS = (3, 7, 11)
 GROUPS, GROUP_SIZE = 1024, 128
+_MOST_GROUPS, _MOST_GROUP_SIZE = 16384, 4096  # attention is of all groups with all
 _EPSILON = 1e-5
 _PARTS = ("module.", "MAE_encoder.")  # prefixes of what is kept
 _DECODER = ("MAE_decoder.", "decoder_pos_embed.", "increase_dim.", "mask_token")  # what only pretraining needed
@@ -83,10 +86,7 @@ def scaled(points_mm: NDArray[np.float32], scale: XyzScale) -> NDArray[np.float3
     ``unit-sphere``: about their mean, the farthest at distance 1, as Point-MAE was trained; ``metres``: as M3DM does on MVTec
     3D-AD; ``mm``: as they are.
     """
-    if scale not in get_args(XyzScale):
-        raise ModelError(
-            f"xyz scale {scale!r}: {', '.join(get_args(XyzScale))} are possible", code="features.xyz_scale"
-        )
+    checked_choice("xyz_scale", scale, XyzScale)
     if scale == "mm":
         return points_mm.astype(np.float32)
     if scale == "metres":
@@ -96,13 +96,12 @@ def scaled(points_mm: NDArray[np.float32], scale: XyzScale) -> NDArray[np.float3
     return (about / (farthest or 1.0)).astype(np.float32)
 
 
-def checked_scale(scale: XyzScale) -> XyzScale:
-    """``scale``; raises :class:`ModelError` ``features.xyz_scale`` for one that is none."""
-    if scale not in get_args(XyzScale):
+def checked_choice(setting: str, value: object, choices: Any) -> None:
+    """Raises :class:`ModelError` (``features.`` and the setting's name) unless ``value`` is one of a Literal's."""
+    if value not in get_args(choices):
         raise ModelError(
-            f"xyz scale {scale!r}: {', '.join(get_args(XyzScale))} are possible", code="features.xyz_scale"
+            f"point-mae: {setting} {value!r}; allowed: {', '.join(get_args(choices))}", code=f"features.{setting}"
         )
-    return scale
 
 
 class _Blocks(nn.Module):
@@ -194,9 +193,10 @@ class PointMaeFeatures:
         On ``device``, float32.
     taps : layers, counted from 0, ascending; their channels are joined
     xyz_scale : what the network is shown, see :func:`scaled`
-    interpolation : how tokens reach the points, see :func:`rakelight.detection.features.points.interpolation_weights`; a patch
-        takes the mean of its points
+    interpolation : how tokens reach the points, see :func:`rakelight.detection.features.points.interpolation_weights`
     groups, group_size : how many groups, and points in each, at most
+    pooling : ``points``: a patch takes the mean of its points; ``zero-padded``: as M3DM's code, on a grid twice as fine
+        (:mod:`rakelight.detection.features.m3dm_pooling`)
     """
 
     network: PointMaeEncoder
@@ -207,6 +207,7 @@ class PointMaeFeatures:
     interpolation: Interpolation = "three-nearest"
     groups: int = GROUPS
     group_size: int = GROUP_SIZE
+    pooling: Pooling = "points"
     id: str = "point-mae"
     modality: Modality = "xyz"
 
@@ -223,6 +224,7 @@ class PointMaeFeatures:
             "interpolation": self.interpolation,
             "groups": self.groups,
             "group_size": self.group_size,
+            "pooling": self.pooling,
         }
 
     def grid(self, size: int) -> int:
@@ -232,7 +234,7 @@ class PointMaeFeatures:
                 hint=f"the nearest is {max(1, round(size / base.GRID_STEP)) * base.GRID_STEP}",
                 code="features.size",
             )
-        return size // base.GRID_STEP
+        return size // (base.GRID_STEP if self.pooling == "points" else m3dm_pooling.PIXELS)
 
     def extract(self, parts: Sequence[Part]) -> base.Features:
         grid = self.grid(base.common_size(parts))
@@ -244,21 +246,25 @@ class PointMaeFeatures:
             if len(v) == 0:
                 valid[n] = False
                 continue
-            found, has = self._on_grid(xyz[v, u], (v * grid // part.size) * grid + u * grid // part.size, grid * grid)
+            found, has = self._on_grid(xyz[v, u], v, u, part.size)
             values[n] = found.reshape(grid, grid, self.dim)
             valid[n] &= has.reshape(grid, grid)
         return base.Features(values, valid)
 
     def _on_grid(
-        self, points_mm: NDArray[np.float32], cells: NDArray[np.int64], count: int
+        self, points_mm: NDArray[np.float32], v: NDArray[np.int64], u: NDArray[np.int64], size: int
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Features (count, dim) of the cells of one cloud, and which have any."""
+        """Features (G², dim) of the patches from one cloud, whose points are at pixels (v, u), and which have any."""
         grouped = group(points_mm, self.xyz_scale, groups=self.groups, size=self.group_size)
-        with torch.inference_mode():
+        with exact_inference(self.device):
             shown = (torch.from_numpy(a).to(self.device) for a in (grouped.neighbours, grouped.centres))
             tokens = self.network(*shown, self.taps).cpu().numpy()
         shares = interpolation_weights(points_mm, points_mm[grouped.picks], self.interpolation)
-        on_cells = cell_weights(shares, cells, count)
+        if self.pooling == "points":
+            grid = self.grid(size)
+            on_cells = cell_weights(shares, (v * grid // size) * grid + u * grid // size, grid * grid)
+        else:
+            on_cells = m3dm_pooling.zero_padded_weights(shares, v * size + u, size)
         return on_cells @ tokens, np.diff(on_cells.indptr) > 0
 
     def fingerprint(self) -> base.Fingerprint:
@@ -274,13 +280,25 @@ def make(
     device: str,
     xyz_scale: XyzScale = "unit-sphere",
     interpolation: Interpolation = "three-nearest",
+    groups: int = GROUPS,
+    group_size: int = GROUP_SIZE,
+    pooling: Pooling = "points",
 ) -> PointMaeFeatures:
     """For :func:`rakelight.detection.features.base.make_extractor`; without ``taps`` layers 3, 7 and 11 are taken.
 
-    Raises :class:`ModelError`: ``model.device``, ``features.taps``, ``features.xyz_scale`` and what loading raises.
+    The settings are those of :class:`PointMaeFeatures`. Raises :class:`ModelError`: ``model.device``, ``features.taps``,
+    ``features.xyz_scale``, ``features.interpolation``, ``features.pooling``, ``features.groups`` and what loading raises.
     """
+    device = resolve(device)
     chosen = checked_taps(TAPS if taps is None else taps, PointMaeShape().depth, id)
-    checked_scale(xyz_scale)
+    checked_choice("xyz_scale", xyz_scale, XyzScale)
+    checked_choice("interpolation", interpolation, Interpolation)
+    checked_choice("pooling", pooling, Pooling)
+    for setting, value, most in (("groups", groups, _MOST_GROUPS), ("group_size", group_size, _MOST_GROUP_SIZE)):
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise ModelError(f"{id}: {setting} {value!r}; allowed: whole numbers, 1 to {most}", code="features.groups")
     network, sha256 = load_network(weights)
-    network.to(checked_device(device))
-    return PointMaeFeatures(network, chosen, sha256, device, xyz_scale, interpolation, id=id, modality=modality)
+    network.to(device)
+    return PointMaeFeatures(
+        network, chosen, sha256, device, xyz_scale, interpolation, groups, group_size, pooling, id, modality
+    )

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 
 from rakelight.errors import InputError
 
-Interpolation = Literal["three-nearest", "nearest", "centres"]
+Interpolation = Literal["three-nearest", "nearest", "off"]
 _BOX = 64  # points in a box of the sampling: small enough to be passed over often, large enough for vector registers
 _SOFTEN = 1e-8  # added to squared distances, so that a point on a centre does not divide by zero (M3DM's value)
 
@@ -84,7 +84,7 @@ def interpolation_weights(
     points : (N, 3), finite
     centres : (C, 3), finite, same unit
     mode : ``three-nearest``: the three nearest centres with weights 1/(d² + 1e-8), normalised to a sum of 1 (of fewer, if
-        there are fewer centres); ``nearest``: the nearest alone; ``centres``: no interpolation, only a point that is itself
+        there are fewer centres); ``nearest``: the nearest alone; ``off``: no interpolation, only a point that is itself
         a centre has a feature, the rows of all others are empty (D³M, Table 5, "w/o").
     """
     points, centres = _checked(points), _checked(centres)
@@ -93,7 +93,7 @@ def interpolation_weights(
             f"interpolation {mode!r}: {', '.join(get_args(Interpolation))} are possible", code="points.interpolation"
         )
     total = len(points)
-    if mode == "centres":
+    if mode == "off":
         distance, index = cKDTree(points).query(centres)
         own = np.flatnonzero(distance == 0)
         share = np.ones(len(own), np.float32)

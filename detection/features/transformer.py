@@ -125,15 +125,6 @@ def checked_taps(taps: tuple[int, ...], depth: int, network: str) -> tuple[int, 
     return tuple(sorted(taps))
 
 
-def checked_device(device: str) -> str:
-    """``cpu`` or ``cuda``; raises :class:`ModelError` ``model.device`` for others, or where torch sees no GPU."""
-    if device not in ("cpu", "cuda"):
-        raise ModelError(f"device {device!r}; allowed: cpu, cuda", code="model.device")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("device cuda: torch sees no GPU", hint="use --device cpu", code="model.device")
-    return device
-
-
 def checked_precision(precision: str, device: str) -> torch.dtype:
     """The torch type of a precision; raises :class:`ModelError` ``features.precision`` where it only costs time.
 
@@ -141,7 +132,7 @@ def checked_precision(precision: str, device: str) -> torch.dtype:
     always does.
     """
     if precision not in PRECISIONS:
-        raise ModelError(f"precision {precision!r}: {', '.join(PRECISIONS)} are possible", code="features.precision")
+        raise ModelError(f"precision {precision!r}; allowed: {', '.join(PRECISIONS)}", code="features.precision")
     fast = device != "cpu" or precision == "float32" or (precision == "bfloat16" and cpu_has_bfloat16())
     if not fast:
         raise ModelError(

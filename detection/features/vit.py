@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rakelight.detection.device import exact_inference, resolve
 from rakelight.detection.features import base, checkpoints
-from rakelight.detection.features.transformer import Block, checked_device, checked_precision, checked_taps
+from rakelight.detection.features.transformer import Block, checked_precision, checked_taps
 from rakelight.detection.native import Modality
 from rakelight.detection.parts import Part, need
 from rakelight.errors import InputError
@@ -187,7 +188,7 @@ class VitFeatures:
         values = np.empty((len(parts), grid, grid, self.dim), np.float32)
         mean, deviation = (torch.tensor(v, device=self.device)[:, None, None] for v in (_MEAN, _DEVIATION))
         step = _BATCH[self.device]
-        with torch.inference_mode():
+        with exact_inference(self.device):
             for first in range(0, len(pictures), step):
                 batch = torch.from_numpy(np.stack(pictures[first : first + step])).to(self.device)
                 scaled = (batch.permute(0, 3, 1, 2).float() / 255 - mean) / deviation
@@ -210,9 +211,12 @@ def make(
 ) -> VitFeatures:
     """For :func:`rakelight.detection.features.base.make_extractor`; without ``taps`` the last block's output is taken.
 
-    Raises :class:`ModelError`: ``model.device``, ``features.precision``, ``features.taps`` and what loading raises.
+    ``precision`` is one of :data:`rakelight.detection.features.transformer.PRECISIONS`; half of it agrees with float32 as
+    :func:`rakelight.detection.features.base.same_fingerprint` says. Raises :class:`ModelError`: ``model.device``,
+    ``features.precision``, ``features.taps`` and what loading raises.
     """
+    device = resolve(device)
     chosen = checked_taps((SHAPES[id].depth - 1,) if taps is None else taps, SHAPES[id].depth, id)
-    dtype = checked_precision(precision, checked_device(device))
+    dtype = checked_precision(precision, device)
     network, sha256 = load_network(id, weights)
     return VitFeatures(network.to(device, dtype), modality, chosen, id, sha256, device, precision)

@@ -11,9 +11,14 @@ from rakelight.detection.native import MODALITIES, Modality
 from rakelight.detection.swapping import Mode
 from rakelight.errors import InputError, ModelError
 
+PATCH_PX = 8  # of the working frame, a side, where nothing else is said
 FusionKind = Literal["contrastive", "concat"]
 ScoreKind = Literal["reweighted", "top"]
-EMBEDDED: dict[Modality, str] = {"rgb": "efficientnet-lite0", "ps": "efficientnet-lite0", "xyz": "fpfh"}
+EMBEDDED: dict[Modality, str] = {
+    "rgb": "efficientnet-lite0",
+    "ps": "efficientnet-lite0",
+    "xyz": "efficientnet-lite0-relief",
+}
 PAPER: dict[Modality, str] = {"rgb": "vit-b8-dino", "ps": "vit-b8-dino", "xyz": "point-mae"}
 
 
@@ -22,13 +27,15 @@ class BankSpec:
     """A memory bank: of one modality, or of two fused ones.
 
     ``swapped``: its picture features are those after channel-spatial swapping. ``judges``: has a say on complete parts; the
-    others explain a verdict, and stand in where a modality is missing.
+    others explain a verdict, and stand in where a modality is missing. ``finer``: how many of its patches lie along the side of
+    one of the method's; a coarser map is repeated.
     """
 
     name: str
     of: tuple[Modality, ...]
     swapped: bool = False
     judges: bool = True
+    finer: int = 1
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class Method:
     features : mapping of modality to extractor id
         The modalities used are its keys.
     banks : tuple of BankSpec
-    swap : "blend", "blend_partner", "hard" or None
+    swap : "blend", "hard" or None
         How RGB and pseudo-3D maps are swapped, if they are; both then need one extractor.
     alpha, block : float, int
         Share swapped, and patches along the side of a swapped block.
@@ -57,7 +64,9 @@ class Method:
         Working size S, and patches along its side, G.
     compat : str
         "upstream" reproduces documented quirks of M3DM's code: the re-weighting without the match itself, the blur on
-        256 levels, and weights set by hand before the one-class SVM.
+        256 levels, weights set by hand before the one-class SVM, one normalisation for all banks and coresets cut from
+        the coreset of points (:mod:`rakelight.detection.upstream`), and with Point-MAE its pooling
+        (:func:`upstream_points`). Calibration on banked parts is not: p-values would mean nothing.
     lambdas : mapping, optional
         Those weights, by bank.
     taps, settings : mapping of modality
@@ -118,6 +127,24 @@ class Method:
                 "share above 0 up to 1, a grid of at least 4 that divides the size, alpha 0 to 1",
                 code="method.option",
             )
+        for bank in self.banks:
+            if bank.finer < 1 or self.size % (self.grid * bank.finer):
+                raise InputError(
+                    f"method {self.name}: bank {bank.name} is {bank.finer} times as fine as the grid of {self.grid}, which "
+                    f"must divide the size {self.size}",
+                    code="method.option",
+                )
+        for name, given in (("taps", self.taps), ("settings", self.settings)):
+            if not set(given) <= set(self.features):
+                raise InputError(
+                    f"method {self.name}: {name} of {', '.join(sorted(set(given) - set(self.features)))}; it uses "
+                    f"{', '.join(self.modalities)}",
+                    code="method.option",
+                )
+
+    def grid_of(self, modality: Modality) -> int:
+        """Patches a side of a modality's features: those of the coarsest bank that takes them."""
+        return self.grid * min((bank.finer for bank in self.banks if modality in bank.of), default=1)
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -144,6 +171,24 @@ class Method:
             raise ModelError(f"the model's method cannot be read: {e}", code="model.method") from e
 
 
-def alone(modalities: tuple[Modality, ...]) -> tuple[BankSpec, ...]:
+def default_grid(size: int) -> int:
+    """Patches a side at working size ``size``: as many of 8 pixels as fit, of the next larger side that divides where none do."""
+    return next((size // side for side in range(PATCH_PX, size + 1) if size % side == 0), 1)
+
+
+def upstream_points(features: Mapping[Modality, str], options: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    """How M3DM's code lays Point-MAE's features on patches: how much finer, and ``options`` with the setting for it.
+
+    With ``compat="upstream"`` and Point-MAE the grid of points is twice as fine and zeros around the part are averaged in
+    (:mod:`rakelight.detection.features.m3dm_pooling`); a setting given by hand has its way. Otherwise 1 and the options.
+    """
+    if options.get("compat") != "upstream" or features.get("xyz") != "point-mae":
+        return 1, dict(options)
+    settings: dict[str, Any] = dict(options.get("settings") or {})
+    settings["xyz"] = {"pooling": "zero-padded"} | dict(settings.get("xyz") or {})
+    return 2, {**options, "settings": settings}
+
+
+def alone(modalities: tuple[Modality, ...], finer: int = 1) -> tuple[BankSpec, ...]:
     """A bank of each modality by itself that explains verdicts and stands in where another modality is missing."""
-    return tuple(BankSpec(f"{m}_alone", (m,), judges=False) for m in modalities)
+    return tuple(BankSpec(f"{m}_alone", (m,), judges=False, finer=finer) for m in modalities)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rakelight.detection.methods.base import EMBEDDED, BankSpec, Method, alone
+from rakelight.detection.methods.base import EMBEDDED, BankSpec, Method, alone, upstream_points
 from rakelight.detection.native import Modality
 
 
@@ -17,11 +17,14 @@ def d3m(features: Mapping[Modality, str] | None = None, **options: Any) -> Metho
     """
     partner: Modality = options.pop("fused", "rgb")
     swapped = options.setdefault("swap", "blend") is not None
+    chosen = dict(features or EMBEDDED)
+    finer, options = upstream_points(chosen, options)
     banks = (
         BankSpec("rgb", ("rgb",), swapped),
         BankSpec("ps", ("ps",), swapped),
-        BankSpec("fused", (partner, "xyz"), swapped),
-        *alone(("rgb", "ps", "xyz")),
+        BankSpec("fused", (partner, "xyz"), swapped, finer=finer),
+        *alone(("rgb", "ps")),
+        *alone(("xyz",), finer=finer),
     )
     options.setdefault("fusion", "contrastive")
-    return Method("d3m", dict(features or EMBEDDED), banks, **options)
+    return Method("d3m", chosen, banks, **options)

@@ -75,10 +75,12 @@ def figures_of(rows: Sequence[PartFacts], bins: Sequence[Bins], settings: Settin
     rarer = int(min(defective.sum(), (~defective).sum()))
     for name, drawn in draws.items():
         value = figures[name].value
-        if name == "i_auroc" and value is not None:
+        if value is None:
+            continue
+        if name == "i_auroc":
             figures[name] = auroc_figure(value, drawn, rarer, settings.level)
         else:
-            ends = interval(drawn, settings.level)
+            ends = interval(value, drawn, settings.level)
             figures[name] = replace(figures[name], low=ends[0], high=ends[1]) if ends else figures[name]
     return figures, draws
 
@@ -137,7 +139,8 @@ def _pixel_draws(rows: Sequence[PartFacts], figures: dict[str, Figure], settings
         return {}
     table = _grouped([b for _, b in seen])
     regions = np.array([b.regions for _, b in seen], np.float64)
-    counts = draw_counts([r.stratum for r, _ in seen], settings.resamples, settings.seed)
+    drawn = draw_counts([r.stratum for r, _ in seen], settings.resamples, settings.seed)
+    counts = np.concatenate([np.ones((1, len(seen))), drawn])  # the parts as they are come first
     names = np.arange(table.shape[2])[::-1]
 
     def steps(some: FloatArray) -> tuple[Steps, Steps]:
@@ -155,7 +158,10 @@ def _pixel_draws(rows: Sequence[PartFacts], figures: dict[str, Figure], settings
     }
     if figures["p_auroc_inside"].value is not None:
         values["p_auroc_inside"] = lambda s: auroc_values(s[1])
-    return _drawn(counts, steps, values | {f"aupro_{limit:g}": area(limit) for limit in settings.limits})
+    found = _drawn(counts, steps, values | {f"aupro_{limit:g}": area(limit) for limit in settings.limits})
+    # Groups are coarser than the bins of the figure itself, ties cost average precision most: draws are told from the figure
+    # of the same groups, and set about the finer one.
+    return {n: np.clip(d[1:] - d[0] + (figures[n].value or 0.0), 0.0, 1.0) for n, d in found.items()}
 
 
 def _grouped(parts: Sequence[Bins]) -> FloatArray:

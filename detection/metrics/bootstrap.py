@@ -2,7 +2,8 @@
 
 Parts are drawn again with replacement, each label from its own parts and as many as it has; pixels of one part stay together,
 since they are anything but independent. The interval runs between the percentiles of the figure over the draws (Efron &
-Tibshirani: An Introduction to the Bootstrap, 1993, ch. 13). With some 25 parts a label, "95 %" covers about 93 %.
+Tibshirani: An Introduction to the Bootstrap, 1993, ch. 13), made wider where these leave out the figure itself: a maximum such
+as F1 comes out larger in most draws than it was measured. With some 25 parts a label, "95 %" covers about 93 %.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ def in_blocks(function: Callable[[FloatArray], FloatArray], counts: FloatArray) 
     return np.concatenate(blocks) if blocks else np.zeros(0)
 
 
-def interval(draws: FloatArray, level: float = 0.95) -> tuple[float, float] | None:
-    """(low, high) between the percentiles of the draws; None where they are fewer than 40, undefined or all the same.
+def interval(value: float, draws: FloatArray, level: float = 0.95) -> tuple[float, float] | None:
+    """(low, high) between the percentiles of the draws, ``value`` within; None where they are fewer than 40, undefined or
+    all the same.
 
     Draws that all agree tell nothing of the spread: they come of too few parts, or of labels wholly apart.
     """
@@ -45,7 +47,7 @@ def interval(draws: FloatArray, level: float = 0.95) -> tuple[float, float] | No
     if len(draws) < 40 or not np.isfinite(draws).all() or np.ptp(draws) == 0:
         return None
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return min(float(low), value), max(float(high), value)
 
 
 def check_level(level: float) -> None:
@@ -66,7 +68,7 @@ def least_separated(parts: int, level: float = 0.95) -> float:
 
 def with_interval(value: float, draws: FloatArray, level: float = 0.95) -> Figure:
     """``value`` with its interval; without one where :func:`interval` gives none."""
-    ends = interval(draws, level)
+    ends = interval(value, draws, level)
     return Figure(value) if ends is None else Figure(value, low=ends[0], high=ends[1])
 
 

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from rakelight.arrays import check_array
 from rakelight.detection.metrics import _figures
 from rakelight.detection.metrics._figures import PartFacts
-from rakelight.detection.metrics.areas import Figure
+from rakelight.detection.metrics.areas import Figure, Steps, steps_of
 from rakelight.detection.metrics.bootstrap import check_level, with_interval
 from rakelight.detection.metrics.pro import LIMITS, Bool, Compat
-from rakelight.detection.metrics.streaming import COARSE, Bins, PixelHistogram, centre_of
+from rakelight.detection.metrics.streaming import COARSE, Bins, PixelHistogram, centre_of, merged
 from rakelight.errors import DatasetError, InputError
 
 _ORDER = ("rgb", "ps", "xyz")
@@ -183,6 +183,23 @@ class Evaluator:
         own = PixelHistogram(centre, COARSE)
         own.add(part.map, mask, ignore=part.ignore, part=part.part, name=what)
         return own.bins()
+
+    def drop(self, category: str) -> None:
+        """Forget the parts of a category, as if none had been given: for a test that could not be finished."""
+        self._categories.pop(category, None)
+
+    def curves(self, category: str) -> tuple[Steps, Steps]:
+        """What the curves of a category are drawn from: all parts, and all pixels.
+
+        Raises :class:`InputError` (``input.empty``) for a category without parts.
+        """
+        if category not in self._categories:
+            raise InputError(f"no parts of {category!r} were given to evaluate", code="input.empty")
+        found = self._categories[category]
+        rows = list(found.rows.values())
+        parts = steps_of(np.array([r.score for r in rows]), np.array([r.defective for r in rows], np.bool_))
+        bins = [h.bins() for h in found.histograms.values()]
+        return parts, merged(bins).steps() if bins else steps_of(np.zeros(0), np.zeros(0, np.bool_))
 
     def result(self) -> Evaluation:
         """The figures of the parts so far. Raises :class:`InputError` if there are none."""

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rakelight.arrays import check_array
+from rakelight.detection.metrics._region_kernels import region_pixels
 from rakelight.detection.metrics.areas import Figure, FloatArray, Steps, partial_area
 from rakelight.errors import InputError
 
@@ -44,19 +45,16 @@ def regions_of(mask: Bool, ignore: Bool | None = None) -> Regions:
     weights : (n,) float64, 1 / (counted pixels of its region)
     count : int, regions
     """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
+    left, top, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
+    if not width:
         return np.zeros(0, np.intp), np.zeros(0), 0
-    top, left = int(rows[0]), int(columns[0])
-    box = np.s_[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1]
-    crop = np.ascontiguousarray(mask[box])
-    labels = cv2.connectedComponents(crop.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)[1]
+    box = np.s_[top : top + height, left : left + width]
+    crop = np.ascontiguousarray(mask[box]).view(np.uint8)
+    count, labels = cv2.connectedComponents(crop, connectivity=8, ltype=cv2.CV_32S)
     if ignore is not None:
-        labels = np.where(ignore[box], 0, labels)
-    row, column = np.nonzero(labels)
-    label = labels[row, column]
-    sizes = np.bincount(label)
-    return (row + top) * mask.shape[1] + (column + left), 1.0 / sizes[label], int((sizes > 0).sum())
+        labels = np.where(ignore[box], np.int32(0), labels)
+    pixels, weights, regions = region_pixels(labels, count, top, left, mask.shape[1])
+    return pixels, weights, int(regions)
 
 
 def pixel_steps(

@@ -68,7 +68,9 @@ def test_what_few_parts_can_promise():
     assert any("9.1 % is the lowest" in s for s in ten.sentences)
     many = conformal.promise(39, 0.05)
     assert many.possible and not many.provisional
+    assert many.expected == pytest.approx(0.05)
     assert many.guaranteed == pytest.approx(0.1)  # leave-one-out doubles it
+    assert any("at most 10 % for plain distances; here that holds nearly" in s for s in many.sentences)
     assert conformal.promise(39, 0.05, leave_one_out=False).guaranteed == pytest.approx(0.05)
     assert "60 more good parts for a 1 % false-alarm guarantee." in conformal.promise(39, 0.025).sentences
     json.dumps(many.to_dict())

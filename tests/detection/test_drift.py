@@ -137,6 +137,16 @@ def test_bad_parts_are_not_a_drifting_rig():
     assert monitor.verdict().state == "steady"
 
 
+def test_rejected_parts_with_a_piece_missing_are_not_a_drifting_rig_but_a_dark_lamp_is():
+    monitor, capture, _ = station(8)
+    for _ in range(12):  # 10 standard deviations fewer points, as where a piece is missing
+        verdict = monitor.update(20.0, capture() | {"points": 5e4 - 600}, rejected=True)
+    assert verdict.state == "steady"
+    for _ in range(8):
+        verdict = monitor.update(20.0, capture(loss=0.1), rejected=True)
+    assert verdict.state == "rig drifts" and "light_zone1" in verdict.causes
+
+
 def test_state_goes_on_where_it_was():
     monitor, capture, rng = station(5)
     for _ in range(7):

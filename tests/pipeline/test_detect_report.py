@@ -58,6 +58,22 @@ def test_wrong_verdicts_are_marked(rows: list[ReportRow]) -> None:
     assert "missed" not in unknown and "4 parts: 2 rejected, 2 accepted.</p>" in unknown
 
 
+def test_wrong_verdicts_come_first(rows: list[ReportRow]) -> None:
+    lowest = min(rows, key=lambda r: r.verdict["score"])
+    html = report_page("Test", [replace(r, defective=True) if r is lowest else r for r in rows])
+    keys = re.findall(r"<td>(disc/[^<]*)</td>", html)
+    assert keys[0] == lowest.verdict["key"] and len(keys) == 4
+    right = [r for r in rows if r is not lowest]
+    assert keys[1:] == [r.verdict["key"] for r in sorted(right, key=lambda r: -r.verdict["score"])]
+
+
+def test_sections_of_an_evaluation_stand_where_they_belong(rows: list[ReportRow]) -> None:
+    extra = ["<figure>curve</figure>", "<p>named</p>"]
+    html = report_page("Test", rows, above=["<section>tables</section>"], extra={"disc": extra}, style=".own { }")
+    places = [html.index(x) for x in ("tables</section>", "<h2>disc</h2>", *extra, '<table class="parts">')]
+    assert places == sorted(places) and ".own { }</style>" in html
+
+
 def test_the_threshold_is_drawn_where_there_is_one(rows: list[ReportRow]) -> None:
     limit = rows[0].verdict["threshold"]
     html = report_page("Test", rows)

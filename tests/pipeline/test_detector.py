@@ -154,7 +154,7 @@ def test_damaged_and_foreign_models_are_refused(judged: Any, d3m: Detector, tmp_
     refused("model.damaged")
     arrays.write_bytes(data)
     for change, code in (
-        ({"schema": 2}, "config.schema_unknown"),
+        ({"schema": 99}, "config.schema_unknown"),
         ({"kind": "something"}, "model.damaged"),
         ({"parts": None}, "model.damaged"),
         ({"method": {"name": "d3m"}}, "model.method"),

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
-import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rakelight.cli.console import emit_json, json_option, progress, table, warn
+from rakelight.cli.capturing import (
+    checks_table,
+    next_part,
+    progress_text,
+    size_text,
+    stopping,
+    tell_leftovers,
+    wait_for_part,
+)
+from rakelight.cli.console import emit_json, json_option, progress, warn
 
 if TYPE_CHECKING:
-    from rakelight.acquisition.recipe import Recipe
-    from rakelight.acquisition.rig import Rig
-    from rakelight.acquisition.stepped import Progress
     from rakelight.dataset.recording_writer import RecordingWriter
     from rakelight.pipeline.live_surface import LiveSurface
-
-
-_SLOW_DISK_S = 0.5
-_OLD_S = 600.0  # since anything was written into an unfinished folder, so that it is nobody's at work
-_UNITS = {"zone_order": "°", "focus": "px", "motion": "px"}  # all others are shares
 
 
 @click.command()
@@ -104,21 +102,18 @@ def capture(
             hint="name another folder, or its parent",
             code="storage.exists",
         )
-    _tell_leftovers(output if count is not None else output.absolute().parent)
+    tell_leftovers(output if count is not None else output.absolute().parent)
     solver = _Solver(calibration, result, overwrite) if calibration is not None and result is not None else None
-    stop = threading.Event()
     done: list[dict[str, Any]] = []
-    with progress("opening the rig", quiet=as_json) as step, Rig.open(rig) as opened:
-        # SIGTERM too: a half-written recording is removed, which a killed program cannot do
-        before = {n: signal.signal(n, lambda *_: stop.set()) for n in (signal.SIGINT, signal.SIGTERM)}
+    with progress("opening the rig", quiet=as_json) as step, Rig.open(rig) as opened, stopping() as stop:
         try:
             finish = None if no_truth else _truth(rig, step, stop)
             if not as_json:
-                click.echo(_size(opened, wanted, count or 1), err=True)
+                click.echo(size_text(opened, wanted, count or 1), err=True)
             for number in range(count or 1):
-                name, folder = _next(wanted.product, part_id, output, count is not None)
+                name, folder = next_part(wanted.product, part_id, output, count is not None)
                 if count is not None and not no_wait and not opened.settings.simulated and sys.stdin.isatty():
-                    _wait_for_part(name, number + 1, count)
+                    wait_for_part(name, number + 1, count)
                 live = solver.begin(name, count is not None) if solver is not None else None
                 captured = run(
                     opened,
@@ -129,7 +124,7 @@ def capture(
                     burst=burst,
                     watch=live.watch if live is not None else None,
                     finish=finish or (lambda _: None),
-                    progress=lambda p: step(_line(p)),
+                    progress=lambda p: step(progress_text(p)),
                     cancel=stop.is_set,
                 )
                 known = folder / "truth" / "calibration" if finish is not None else calibration
@@ -142,13 +137,11 @@ def capture(
                     done[-1]["reconstruction"] = solver.finish(folder, step, stop.is_set, as_json)
         except QualityError as error:
             if not as_json:
-                _table(error.checks)
+                checks_table(error.checks)
             raise
         except Cancelled:
             raise KeyboardInterrupt from None  # told as interrupted, exit code 130
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
             if solver is not None:
                 solver.close()
     if as_json:
@@ -218,15 +211,6 @@ class _Solver:
             self._live.close()
 
 
-def _next(product: str, part_id: str | None, output: Path, many: bool) -> tuple[str, Path]:
-    """Name and folder of the next part; of many, the first number that is free, so that a second run goes on."""
-    if not many:
-        return part_id or f"{product}-0001", output
-    names = (f"{part_id or product}-{number:04d}" for number in itertools.count(1))
-    name = next(name for name in names if not (output / name).exists())
-    return name, output / name
-
-
 def _truth(rig: str, step: Callable[[str], None], stop: threading.Event) -> Callable[[RecordingWriter], None] | None:
     """What lays the truth beside the frames; None for a rig that is no simulated one, or has faults that belie it."""
     from rakelight.acquisition.rig import SIMULATED
@@ -247,76 +231,10 @@ def _truth(rig: str, step: Callable[[str], None], stop: threading.Event) -> Call
     return finish
 
 
-def _size(rig: Rig, recipe: Recipe, parts: int) -> str:
-    """What is about to be captured."""
-    from rakelight.acquisition.feasible import within
-    from rakelight.acquisition.recipe import make_plan
-    from rakelight.dataset.recording import dtype_of
-
-    frames = len(make_plan(recipe, rig.zones, rig.directions).shots)
-    asked = rig.camera_settings(recipe.exposure_us, recipe.gain_db)
-    camera = rig.camera.configure(
-        within(asked, rig.camera.info)
-    )  # what is beyond is refused by capture, with all the rest
-    width, height = camera.width or 0, camera.height or 0
-    samples = 3 if camera.pixel_format.startswith("RGB") else 1
-    sample_bytes = samples * (1 if dtype_of(camera.pixel_format) == "uint8" else 2)
-    megabytes = frames * width * height * sample_bytes / 1e6
-    return f"{frames} frames of {width}×{height} {camera.pixel_format}, {megabytes:.0f} MB" + (
-        f", for each of {parts} parts" if parts > 1 else ""
-    )
-
-
-def _line(told: Progress) -> str:
-    left = f", {told.seconds_left:.0f} s left" if told.seconds_left is not None else ""
-    slow = f", waited {told.waited_s:.1f} s for the disk" if told.waited_s >= _SLOW_DISK_S else ""
-    trouble = f" – {told.trouble}" if told.trouble else ""
-    return f"{told.state} {told.shot}: {told.done} of {told.total}{left}{slow}{trouble}"
-
-
-def _tell_leftovers(folder: Path) -> None:
-    """What killed captures left behind: nothing deletes it by itself, and it may be gigabytes."""
-    left = [p for p in folder.glob(".*.partial-*") if p.is_dir() and time.time() - p.stat().st_mtime > _OLD_S]
-    if left:
-        size = sum(f.stat().st_size for p in left for f in p.rglob("*") if f.is_file()) / 1e6
-        what = f"{folder} holds {len(left)} unfinished folder(s) of killed runs, {size:.0f} MB"
-        warn([f"{what}, such as {left[0].name}: delete them"])
-
-
-def _wait_for_part(name: str, number: int, count: int) -> None:
-    """Between two parts somebody must change them; Ctrl-C ends."""
-    click.echo(f"part {number} of {count}: put in {name}, then press Enter (Ctrl-C ends)", err=True)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # the waiting itself can be interrupted
-    try:
-        sys.stdin.readline()
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _table(checks: Iterable[dict[str, Any]]) -> None:
-    """The worst value of each check."""
-    worst: dict[str, dict[str, Any]] = {}
-    for check in checks:
-        before = worst.get(check["name"])
-        sign = -1 if check["at_least"] else 1
-        if before is None or sign * check["value"] > sign * before["value"]:
-            worst[check["name"]] = check
-    rows = [
-        (
-            "" if check["passed"] else "✗",
-            name,
-            f"{check['value']:.3g} {_UNITS.get(name, '')}".strip(),
-            f"{'at least' if check['at_least'] else 'at most'} {check['limit']:.3g}",
-        )
-        for name, check in worst.items()
-    ]
-    table("", ("", "check", "worst", "allowed"), rows)
-
-
 def _tell(captured: Any) -> None:
     plan, log = captured.plan, captured.log
     click.echo(f"{captured.folder}: {len(plan.shots)} frames, all checks passed")
-    _table(check.to_plain() for check in captured.checks)
+    checks_table(check.to_plain() for check in captured.checks)
     warn(f"shot {a.shot} was taken again: {a.message}" for a in log.attempts)
     warn(f"the recording has no {what}: the rig has none, or the recipe asks for none" for what in plan.absent)
     click.echo(f"recording: {captured.folder}")

@@ -16,7 +16,7 @@ UNUSABLE = 11
 def weights() -> None:
     """Weights of the pretrained networks.
 
-    The default features, efficientnet-lite0 and fpfh, need none of them: they come with the installation. The networks of the
+    The default features, of efficientnet-lite0, need none of them: they come with the installation. The networks of the
     published methods do, and nothing is ever downloaded unless you say `fetch`. A file is looked for in the folder that
     $RAKELIGHT_WEIGHTS names (or rakelight/weights in your cache), in the Hugging Face cache and in torch's.
     """

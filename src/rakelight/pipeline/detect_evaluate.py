@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from rakelight.dataset.layout import SampleKey
-from rakelight.dataset.opened import OpenSample, open_samples
+from rakelight.dataset.opened import OpenSample
 from rakelight.dataset.writer import Dataset
 from rakelight.detection.detector import Detector, Verdict
 from rakelight.detection.foreground import MaskCache
 from rakelight.detection.metrics.evaluation import PartScore
 from rakelight.detection.parts import Part, warp_to_native
-from rakelight.errors import DatasetError
-from rakelight.pipeline.detect_teach import load_for, subset_of
+from rakelight.pipeline.detect_teach import load_for
+from rakelight.pipeline.thinned_sample import Opener
 
 Progress = Callable[[str, int, int], None]
 
@@ -30,27 +30,6 @@ class Tested:
     label: str
 
 
-def test_keys(
-    dataset: Dataset, category: str, detectors: Sequence[Detector], split: str | None = None
-) -> list[SampleKey]:
-    """The parts to test: the split's test part, else all that no detector was taught.
-
-    Raises :class:`DatasetError` (``detect.no_test_parts``) if none is left.
-    """
-    taught = {part.key for detector in detectors for part in detector.parts}
-    keys = [s.key for s in open_samples(dataset.root, category) if str(s.key) not in taught]
-    subsets = subset_of(dataset, split)
-    if subsets is not None:
-        keys = [key for key in keys if subsets.get(str(key)) == "test"]
-    if not keys:
-        raise DatasetError(
-            f"{dataset.root} has no part of {category!r} to test: all were taught, or the split has none",
-            hint="make a split with `rakelight dataset split`, or add more parts",
-            code="detect.no_test_parts",
-        )
-    return keys
-
-
 def tested(
     dataset: Dataset,
     detector: Detector,
@@ -58,13 +37,14 @@ def tested(
     *,
     alpha: float = 0.05,
     device: str = "cpu",
+    opened: Opener = OpenSample,
     progress: Progress = lambda *_: None,
 ) -> Iterator[Tested]:
-    """Judge the parts one after the other."""
+    """Judge the parts one after the other; ``opened`` opens them."""
     cache = MaskCache()
     for done, key in enumerate(keys):
         progress("testing", done, len(keys))
-        part = load_for(detector, OpenSample(dataset.root, key), cache)
+        part = load_for(detector, opened(dataset.root, key), cache)
         yield Tested(part, detector.score(part, alpha=alpha, device=device), not key.is_ok, key.label)
 
 

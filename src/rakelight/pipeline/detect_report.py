@@ -35,7 +35,7 @@ _STYLE = """
 .parts td { padding: 5px 12px 5px 0; vertical-align: middle; } .parts img { display: block; width: 150px; height: 150px; }
 .parts td.mark { white-space: nowrap; font-weight: bold; } .mark.bad { color: #b34f00; } .mark.good { color: #007a59; }
 .wrong { font-weight: normal; display: block; color: #1a1a1a; background: #ffe08a; padding: 0 5px; margin-top: 3px; }
-.legend { width: 420px; max-width: 100%; display: block; margin: 6px 0 12px; }
+td.w, th.w { white-space: nowrap; } .legend { width: 420px; max-width: 100%; display: block; margin: 6px 0 12px; }
 """
 _FIGURES = {
     "i_auroc": "I-AUROC",
@@ -85,6 +85,9 @@ def report_page(
     promises: Mapping[str, Promise] | None = None,
     evaluation: Mapping[str, Any] | None = None,
     about: Mapping[str, Sequence[tuple[str, Any]]] | None = None,
+    above: Sequence[str] = (),
+    extra: Mapping[str, Sequence[str]] | None = None,
+    style: str = "",
 ) -> str:
     """The page as HTML text.
 
@@ -92,13 +95,19 @@ def report_page(
     ----------
     title : str
     rows : sequence of ReportRow
-        Of one or more categories; the highest score comes first in each.
+        Of one or more categories; in each come wrong verdicts first, then the highest scores.
     scales, promises : mapping by category, optional
         The legend of its heat maps, and what its calibration can promise.
     evaluation : mapping, optional
         :meth:`rakelight.detection.metrics.evaluation.Evaluation.to_dict`.
     about : mapping by category, optional
         Names and values, for example :func:`detector_facts`.
+    above : sequence of str
+        Sections, HTML, before the figures (:mod:`rakelight.pipeline.detect_report_sections`).
+    extra : mapping by category, optional
+        HTML beside its histogram of scores: figures, and below these whatever is not one.
+    style : str
+        Style sheet of these.
 
     Raises
     ------
@@ -108,14 +117,19 @@ def report_page(
     if not rows:
         raise InputError("the report has no parts; at least 1 is needed", code="detect.report_empty")
     body = [f"<h1>{esc(title)}</h1>", f"<p>{esc(_summary(rows))}</p>"]
+    body += above
     if evaluation is not None:
         body.append(section("Figures", _evaluation(evaluation)))
     for category in sorted({row.category for row in rows}):
         own = sorted(
-            (row for row in rows if row.category == category), key=lambda r: (-r.verdict["score"], r.verdict["key"])
+            (row for row in rows if row.category == category),
+            key=lambda r: (not r.outcome, -r.verdict["score"], r.verdict["key"]),
         )
         name = category or "Parts"
-        content = [f"<p>{esc(_summary(own))}</p>", grid([_scores(own, name)])]
+        more = list((extra or {}).get(category, ()))
+        drawn = [part for part in more if part.startswith("<figure")]
+        content = [f"<p>{esc(_summary(own))}</p>", grid([_scores(own, name), *drawn])]
+        content += [part for part in more if part not in drawn]
         if promises and category in promises:
             content.append(sentences(list(promises[category].sentences), ""))
         if about and category in about:
@@ -125,7 +139,7 @@ def report_page(
             content.append(f'<img class="legend" alt="{esc(UNIT)}" src="{_data(_jpeg(strip, side=None))}">')
         content.append(_parts(own))
         body.append(section(name, "\n".join(content)))
-    return page(title, "\n".join(body), style=_STYLE)
+    return page(title, "\n".join(body), style=_STYLE + style)
 
 
 def detector_facts(detector: Detector) -> list[tuple[str, str]]:
@@ -230,7 +244,7 @@ def _evaluation(data: Mapping[str, Any]) -> str:
     names = [n for n in data["mean"] if n != "parts"]
     if not categories or not names:
         return absent("No figures.")
-    heads = [("Parts", ""), ("good", "n"), ("defective", "n")] + [(_heading(n), "n") for n in names]
+    heads = [("Parts", "w"), ("good", "n"), ("defective", "n")] + [(_heading(n), "n") for n in names]
     rows, reasons = [], set()
     for category, found in categories.items():
         rows.append(_figures_row(category or "all", found["all"], names))

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from rakelight.dataset import layout
 from rakelight.dataset.layout import SampleKey
 from rakelight.dataset.opened import OpenSample, open_samples
 from rakelight.dataset.split_files import OFFICIAL, SPLITS_FOLDER, read_split
 from rakelight.dataset.writer import Dataset
+from rakelight.detection.conformal import ALPHAS, Promise, needed_parts
 from rakelight.detection.detector import Detector, TaughtPart
 from rakelight.detection.features.base import Extractor, make_extractor
 from rakelight.detection.features.health import check_parts
 from rakelight.detection.foreground import MaskCache
 from rakelight.detection.methods import Method
-from rakelight.detection.native import Modality
+from rakelight.detection.native import MODALITIES, Modality
 from rakelight.detection.parts import Part, load_part
 from rakelight.detection.registration import Template, make_template
 from rakelight.detection.teaching import teach
 from rakelight.errors import DatasetError
 from rakelight.files import canonical_json, sha256_bytes
+from rakelight.pipeline.capture_facts import sample_statistics
+from rakelight.pipeline.heat_scale import Rgb
+from rakelight.pipeline.ignore_drawing import IgnoreDrawing
+from rakelight.pipeline.thinned_sample import Opener
+from rakelight.pipeline.verdict_pictures import plain_picture
 
 Progress = Callable[[str, int, int], None]
 
@@ -70,38 +81,93 @@ def teach_category(
     turns: bool = True,
     device: str = "cpu",
     weights: Mapping[Modality, Path] | None = None,
+    ignore: IgnoreDrawing | None = None,
+    opened: Opener = OpenSample,
     progress: Progress = lambda *_: None,
 ) -> tuple[Detector, list[str]]:
-    """Teach ``method`` the good parts ``keys``; returns the detector and warnings about its inputs.
+    """Teach ``method`` the good parts ``keys``; returns the detector and warnings about its inputs. ``opened`` opens them;
+    pixels of ``ignore`` are never judged.
 
     Raises
     ------
     DatasetError
-        Fewer than 3 parts, a sample that cannot be read, a modality that none of them has.
+        Fewer than 3 parts, a sample that cannot be read, a modality that none of them has, an ignore mask that does not fit.
     ModelError
         Weights that are not there or not what they should be.
     """
     extractors = extractors_of(method, device=device, weights=weights)
-    samples = [OpenSample(dataset.root, key) for key in keys]
+    drawn = None if ignore is None else ignore.read()  # what cannot be read is refused before parts are
+    samples = [opened(dataset.root, key) for key in keys]
     cache = MaskCache()
     template = make_template(
         _loaded(samples, method, None, cache, lambda n: progress("template", n, len(samples))), turns=turns
     )
-    parts = list(_loaded(samples, method, template, cache, lambda n: progress("parts", n, len(samples))))
+    hidden = None
+    if ignore is not None and drawn is not None:
+
+        def in_pose(key: SampleKey) -> Part:
+            return load_part(opened(dataset.root, key), size=method.size, template=template)
+
+        hidden = ignore.in_frame(drawn, in_pose, template, method.size)
+    parts = list(_loaded(samples, method, template, cache, lambda n: progress("parts", n, len(samples)), hidden))
     warnings = [found.message for found in check_parts(parts)]
-    taught = [TaughtPart(n, str(s.key), sample_hash(s)) for n, s in enumerate(samples)]
-    facts = {"dataset": dataset.info.name, "turns": turns}
+    taught = [TaughtPart(n, str(s.key), sample_hash(s), sample_statistics(s)) for n, s in enumerate(samples)]
+    facts = {"dataset": dataset.info.name, "turns": turns, "warnings": warnings}
     detector = teach(
-        parts, taught, method, extractors, category=category, template=template, facts=facts, progress=progress
+        parts,
+        taught,
+        method,
+        extractors,
+        category=category,
+        template=template,
+        ignore=hidden,
+        facts=facts,
+        progress=progress,
     )
-    return detector, warnings
+    return detector, list(detector.facts["warnings"])
+
+
+def next_steps(dataset: Dataset, detector: Detector, promise: Promise, model: Path) -> list[str]:
+    """How to go on with a model that has just been taught: commands, each with what it is for."""
+    taught = {part.key for part in detector.parts}
+    left = sum(s.key.is_ok and str(s.key) not in taught for s in open_samples(dataset.root, detector.category))
+    steps = []
+    if not promise.possible:
+        level = next(
+            (a for a in reversed(ALPHAS) if len(taught) >= needed_parts(a)), math.ceil(100 / (len(taught) + 1)) / 100
+        )
+        steps.append(
+            f"at {promise.alpha:g} nothing is rejected yet; `rakelight detect score {model} {dataset.root} --alpha {level:g}` "
+            "rejects at the level that so many parts allow"
+        )
+    else:
+        steps.append(f"`rakelight detect score {model} {dataset.root}` judges parts")
+    more = (
+        f"{left} more good part{'s' * (left != 1)} in the data set"
+        if left
+        else "capture more good parts and add them, then"
+    )
+    steps.append(f"{more}{':' if left else ''} `rakelight detect next {model} {dataset.root}` says which teach most")
+    return steps
+
+
+def working_picture(
+    dataset: Dataset, keys: Sequence[SampleKey], method: Method, *, turns: bool = True, enlarged: int = 4
+) -> tuple[Rgb, str]:
+    """The frame in which ``keys`` would be taught, ``enlarged`` times, to draw an ignore mask on; and whose picture it is."""
+    samples = [OpenSample(dataset.root, key) for key in keys]
+    template = make_template(_loaded(samples, method, None, MaskCache(), lambda _: None), turns=turns)
+    part = load_part(OpenSample(dataset.root, SampleKey.parse(template.key)), size=method.size, template=template)
+    picture = plain_picture(part, next(m for m in MODALITIES if m in part.available))
+    side = (enlarged * part.size,) * 2
+    return np.asarray(cv2.resize(picture, side, interpolation=cv2.INTER_CUBIC), np.uint8), template.key
 
 
 def extractors_of(
     method: Method, *, device: str = "cpu", weights: Mapping[Modality, Path] | None = None
 ) -> dict[Modality, Extractor]:
     """The extractors that a method names; RGB and pseudo-3D share weights, each has its own."""
-    return {
+    made = {
         modality: make_extractor(
             name,
             modality=modality,
@@ -112,6 +178,9 @@ def extractors_of(
         )
         for modality, name in method.features.items()
     }
+    for extractor in made.values():
+        extractor.grid(method.size)  # a size that it cannot take is refused before parts are read
+    return made
 
 
 def load_for(detector: Detector, sample: OpenSample, cache: MaskCache | None = None) -> Part:
@@ -143,7 +212,8 @@ def _loaded(
     template: Template | None,
     cache: MaskCache,
     step: Callable[[int], Any],
+    ignore: NDArray[np.bool_] | None = None,
 ) -> Iterable[Part]:
     for number, sample in enumerate(samples):
         step(number)
-        yield load_part(sample, size=method.size, template=template, cache=cache)
+        yield load_part(sample, size=method.size, template=template, ignore=ignore, cache=cache)

@@ -118,8 +118,15 @@ def peak_region(verdict: Verdict, scale: HeatScale) -> Bool:
     Empty where the peak is not beyond it, and on accepted parts on which no modality sees anything: one pixel in a thousand
     is beyond the limit on good parts too.
     """
-    beyond = np.nan_to_num(verdict.map, nan=-np.inf) > scale.limit
-    if not beyond[verdict.peak] or not (verdict.judgement.rejected or seeing(verdict)):
+    if not (verdict.judgement.rejected or seeing(verdict)):
+        return np.zeros(verdict.map.shape, bool)
+    return region_at(verdict.map, verdict.peak, scale.limit)
+
+
+def region_at(values: NDArray[Any], place: tuple[int, int], limit: float) -> Bool:
+    """What of a map (S, S) is beyond the limit and connected with a place; nothing where the place is not beyond it."""
+    beyond = np.nan_to_num(values, nan=-np.inf) > limit
+    if not beyond[place]:
         return np.zeros(beyond.shape, bool)
     labels = cv2.connectedComponents(beyond.astype(np.uint8), connectivity=8)[1]
-    return np.asarray(labels == labels[verdict.peak], bool)
+    return np.asarray(labels == labels[place], bool)

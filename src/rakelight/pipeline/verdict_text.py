@@ -141,7 +141,7 @@ def from_middle_mm(part: Part, peak: tuple[int, int]) -> tuple[float, float] | N
 def _seen(part: Part, verdict: Verdict, method: Method, seen: list[Modality]) -> str:
     where = place(part, verdict.peak)
     if seen:
-        return f"{NAMES[seen[0]]} stands out {_times(verdict.excess[seen[0]])} the spread of good parts, {where}"
+        return f"{NAMES[seen[0]]} stands out {times(verdict.excess[seen[0]])} the spread of good parts, {where}"
     if not verdict.judgement.rejected:
         return "nothing stands out"
     words = f"no modality stands out by itself at the strangest spot, {where}"
@@ -154,7 +154,7 @@ def _others(verdict: Verdict, seen: list[Modality]) -> list[str]:
     """What the modalities besides the first say of the spot."""
     if not seen:
         return []
-    said = [f"{NAMES[m]} stands out too ({_times(verdict.excess[m])})" for m in seen[1:]]
+    said = [f"{NAMES[m]} stands out too ({times(verdict.excess[m])})" for m in seen[1:]]
     blind = [m for m, x in verdict.excess.items() if not math.isfinite(x)]
     silent = [NAMES[m] for m in verdict.excess if m not in seen and m not in blind]
     if silent:
@@ -164,7 +164,7 @@ def _others(verdict: Verdict, seen: list[Modality]) -> list[str]:
     return said
 
 
-def _times(value: float) -> str:
+def times(value: float) -> str:
     return f"{value:.1f} ×" if value < 99.95 else f"{value:.0f} ×"
 
 

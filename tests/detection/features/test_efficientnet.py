@@ -146,11 +146,13 @@ def test_weights_that_are_not_installed_are_named(monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_unknown_extractor_or_device_is_named() -> None:
-    with pytest.raises(ModelError, match=r"'resnet'; known: efficientnet-lite0, fpfh, vit-b8-dino"):
+    with pytest.raises(
+        ModelError, match=r"'resnet'; known: efficientnet-lite0, efficientnet-lite0-relief, fpfh, vit-b8-dino"
+    ):
         base.make_extractor("resnet")
     with pytest.raises(ModelError, match="reads ps or rgb, not 'xyz'") as caught:
         base.make_extractor("efficientnet-lite0", modality="xyz")
-    assert "fpfh, point-mae" in caught.value.hint
+    assert "efficientnet-lite0-relief, fpfh, point-mae" in caught.value.hint
     with pytest.raises(ModelError, match="device 'tpu'"):
         base.make_extractor("efficientnet-lite0", device="tpu")
 

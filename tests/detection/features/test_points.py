@@ -88,18 +88,18 @@ def test_nearest_and_no_interpolation() -> None:
     squared = ((points[:, None] - points[picks][None]) ** 2).sum(2)
     assert np.array_equal(nearest.argmax(1), squared.argmin(1))
     assert np.array_equal(nearest.sum(1), np.ones(200))
-    alone = interpolation_weights(points, points[picks], "centres").toarray()
+    alone = interpolation_weights(points, points[picks], "off").toarray()
     assert np.array_equal(alone[picks], np.eye(20))
     assert alone.sum() == 20  # no other point has anything
 
 
 def test_equal_centres_count_once_without_interpolation() -> None:
     points = cloud("ball", 30)
-    weights = interpolation_weights(points, points[[4, 4, 7]], "centres").toarray()
+    weights = interpolation_weights(points, points[[4, 4, 7]], "off").toarray()
     assert weights.sum(1).max() == 1 and weights[4].sum() == 1 and weights[7].sum() == 1
 
 
-@pytest.mark.parametrize("mode", ["three-nearest", "nearest", "centres"])
+@pytest.mark.parametrize("mode", ["three-nearest", "nearest", "off"])
 def test_cells_take_the_mean_of_their_points(mode: str) -> None:
     points = cloud("ball", 400)
     picks = farthest_points(points, 50)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rakelight.detection.features import base, transformer, vit
-from rakelight.detection.features.transformer import checked_device, checked_precision
+from rakelight.detection.features.transformer import checked_precision
 from rakelight.errors import DatasetError, InputError, ModelError
 
 PLAIN = vit.VitShape(patch=4, dim=32, depth=3, heads=2, grid=4)
@@ -150,5 +150,3 @@ def test_refusals(by_hand: Any, monkeypatch: pytest.MonkeyPatch) -> None:
             checked_precision(precision, device)
         assert refused.value.code == "features.precision"
     assert checked_precision("float16", "cuda") == torch.float16
-    with pytest.raises(ModelError, match="tpu"):
-        checked_device("tpu")

@@ -72,10 +72,17 @@ def test_the_bound_for_labels_apart_holds() -> None:
     assert hits / 2000 < 0.04
 
 
+def test_an_interval_holds_the_figure_itself() -> None:
+    draws = np.linspace(0.6, 0.8, 201)
+    assert interval(0.7, draws) == pytest.approx((0.605, 0.795))
+    assert interval(0.5, draws) == pytest.approx((0.5, 0.795))
+    assert interval(0.9, draws) == pytest.approx((0.605, 0.9))
+
+
 def test_what_has_no_interval_gets_none() -> None:
-    assert interval(np.full(100, 0.5)) is None
-    assert interval(np.arange(39.0)) is None
-    assert interval(np.append(np.arange(100.0), np.nan)) is None
+    assert interval(0.5, np.full(100, 0.5)) is None
+    assert interval(0.5, np.arange(39.0)) is None
+    assert interval(0.5, np.append(np.arange(100.0), np.nan)) is None
     assert auroc_with_interval([1.0, 2.0], [True, True]).reason == "no normal part"
     with pytest.raises(InputError, match=r"level 95 is outside"):
         auroc_with_interval([1.0, 2.0], [True, False], level=95)

@@ -17,10 +17,13 @@ import sys
 from pathlib import Path
 
 from rakelight.dataset.writer import Dataset
+from rakelight.detection.detector import Detector
 from rakelight.detection.methods import METHODS, make_method
 from rakelight.pipeline.addition_list import additions_of
 from rakelight.pipeline.dataset_add import add
 from rakelight.pipeline.detect_compare import compare
+from rakelight.pipeline.detect_configurations import Configuration
+from rakelight.pipeline.detect_evaluate import Tested
 from rakelight.pipeline.simulate import Settings
 from rakelight.pipeline.simulate_batch import simulate_batch
 
@@ -55,12 +58,19 @@ def main() -> int:
         parser.error("name a --dataset, or --make one")
     dataset = Dataset.open(arguments.dataset or make(arguments.make))
     methods = [make_method(name) for name in arguments.methods]
+    told: dict[str, list[tuple[str, bool, str]]] = {}
+
+    def watch(configuration: Configuration, _: str, __: Detector, one: Tested) -> None:
+        verdict = one.verdict
+        told.setdefault(configuration.name, []).append((one.label, verdict.judgement.rejected, verdict.seen_by))
+
     found = compare(
         dataset,
         arguments.categories,
         methods,
         parts=arguments.parts,
         resamples=200,
+        watch=watch,
         progress=lambda name, done, total: print(f"\r{name} {done}/{total}    ", end="", file=sys.stderr),
     )
     means = {
@@ -71,7 +81,8 @@ def main() -> int:
         name: {c: {figure: m.all[figure].value for figure in BARS} for c, m in e.categories.items()}
         for name, e in found.evaluations.items()
     }
-    seen = {name: named(rows) for name, rows in found.seen_by.items()}
+    seen = {name: named(rows) for name, rows in told.items()}
+    seen_rejected = {name: named([row for row in rows if row[1]]) for name, rows in told.items()}
     wrong = []
     if "d3m" in means:
         wrong = [f"d3m {k}: {means['d3m'][k]} below {bar}" for k, bar in BARS.items() if (means["d3m"][k] or 0) < bar]
@@ -84,6 +95,7 @@ def main() -> int:
         "means": means,
         "products": by_product,
         "modality_named_rightly": seen,
+        "modality_named_rightly_of_rejected": seen_rejected,
         "seconds": found.seconds,
         "missed": wrong,
         "bars": BARS,
@@ -93,11 +105,11 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def named(categories: dict[str, dict[str, list[str]]]) -> dict[str, float]:
+def named(rows: list[tuple[str, bool, str]]) -> dict[str, float]:
     """Share of the parts of each kind of defect whose verdict names a modality that sees it."""
     found = {}
     for kind, sees in SEES.items():
-        names = [name for rows in categories.values() for name in rows.get(kind, ())]
+        names = [name for label, _, name in rows if label == kind]
         if names:
             found[kind] = round(sum(name in sees for name in names) / len(names), 3)
     return found

@@ -43,7 +43,7 @@ def explain(
 
     if output is not None and output.suffix.lower() != ".png":
         raise InputError(f"{output}: the sheet is a PNG picture", hint="name it something.png", code="input.suffix")
-    opened, detector = Dataset.open(dataset), model_file.load(model)
+    opened, detector = Dataset.open(dataset), model_file.load(model, device=device)
     with progress("explaining", quiet=as_json) as step:
         step(sample)
         found = explained(opened, detector, SampleKey.parse(sample), alpha=alpha, device=device)

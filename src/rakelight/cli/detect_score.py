@@ -70,7 +70,7 @@ def score(
 
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise InputError(f"{sheet}: the sheet is a PNG picture", hint="name it something.png", code="input.suffix")
-    opened, detector = Dataset.open(dataset), model_file.load(model)
+    opened, detector = Dataset.open(dataset), model_file.load(model, device=device)
     category, taught = detector.category, {part.key for part in detector.parts}
     keys = keys_of(opened, category, samples, labels)
     edited = edited_since(opened, detector) if detector.facts.get("dataset") == opened.info.name else []

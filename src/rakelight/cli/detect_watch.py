@@ -16,6 +16,7 @@ import click
 
 from rakelight.cli.capturing import next_part, progress_text, size_text, stopping, tell_leftovers, wait_for_part
 from rakelight.cli.console import progress, warn
+from rakelight.cli.device_option import device_option
 
 if TYPE_CHECKING:
     from rakelight.acquisition.rig import Rig
@@ -55,7 +56,7 @@ _ENDED = {"count": "as many parts as asked for", "timeout": "no part came for th
 @click.option("--pictures", type=_PATH, help="Folder for every part's heat maps and sheet (about half a second each).")
 @click.option("--drift-file", type=_PATH, help="Where the drift monitor is kept.  [default: MODEL.drift.json]")
 @click.option("--reset-drift", is_flag=True, help="Forget the drift seen so far: the lamp is clean again.")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@device_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON line a part, and one for the summary.")
 def watch(**told: Any) -> None:
     """Judge every new part at once: samples that other programs add to DATASET, or parts in front of a rig.
@@ -227,7 +228,7 @@ class _Watch:
     def _load(self) -> Detector:
         from rakelight.detection import model_file
 
-        return model_file.load(self.o.model)
+        return model_file.load(self.o.model, device=self.o.device)
 
     def _begin(self, detector: Detector) -> None:
         """Everything that takes verdicts, and a first score, so that the first part takes no longer than the others."""

@@ -23,6 +23,7 @@ from rakelight.pipeline.zone_frames import mean_frame
 from rakelight.reconstruction import pseudo3d
 from rakelight.reconstruction.lights import Light
 from rakelight.reconstruction.photometric import Flag
+from rakelight.reconstruction.pinholes import close_pinholes
 
 PsPicture = Literal["normals", "relief", "curvature"]
 PS_PICTURES: tuple[PsPicture, ...] = ("normals", "relief", "curvature")
@@ -174,7 +175,7 @@ def _zone_mean(recording: Recording, zone: int) -> NDArray[np.float32]:
 
 def _ps(result: Reconstruction, kind: PsPicture) -> NDArray[np.uint8]:
     if kind == "normals":
-        return pseudo3d.encode_normals(result.result.normals, 8)
+        return pseudo3d.encode_normals(close_pinholes(result.result.normals), 8)
     if kind == "relief":
         return np.repeat(map_picture("relief", result.maps["relief"])[..., None], 3, axis=2)
     limits = (-0.1, 0.1)  # 1/px, fixed so that samples compare

@@ -36,6 +36,7 @@ _FINE = 4  # times finer than the working frame, for smooth outlines
 _FRACTION = 4  # bits of a pixel that cv2 draws with
 LEGEND_HEIGHT = 76
 _GROUND, _TEXT, _FAINT = (30, 33, 38), (226, 229, 233), (160, 166, 176)
+_EXAGGERATED = 6.0
 _SLANT = 1.2  # shading of the relief: light from the upper left, this much above the horizon
 
 
@@ -66,7 +67,8 @@ def height_relief(xyz: NDArray[np.float32], pitch_mm: float | None = None) -> Rg
     low, high = np.percentile(height[known], (1, 99))
     filled = np.where(known, height, np.float32(low))
     smooth = cv2.GaussianBlur(filled, (0, 0), 0.8)
-    down, right = np.gradient(smooth, max(pitch_mm, 1e-6))
+    # A dent is a slope of a few per cent, a wall one of a hundred: the first is exaggerated, the second limited.
+    down, right = (_EXAGGERATED * g / (1 + _EXAGGERATED * np.abs(g)) for g in np.gradient(smooth, max(pitch_mm, 1e-6)))
     # Lambert's law for a light from the upper left; a flat spot comes out at sin of its height above the horizon.
     lit = (right + down + _SLANT) / np.sqrt((right**2 + down**2 + 1) * (2 + _SLANT**2))
     level = np.clip((filled - low) / max(high - low, 1e-6), 0, 1)

@@ -71,7 +71,7 @@ def score(
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise InputError(f"{sheet}: the sheet is a PNG picture", hint="name it something.png", code="input.suffix")
     opened, detector = Dataset.open(dataset), model_file.load(model, device=device)
-    category, taught = detector.category, {part.key for part in detector.parts}
+    category = detector.category
     keys = keys_of(opened, category, samples, labels)
     edited = edited_since(opened, detector) if detector.facts.get("dataset") == opened.info.name else []
     scale = heat_scale(detector)
@@ -89,7 +89,7 @@ def score(
                 assert one.error is not None
                 failed.append({"key": str(one.key), "error": one.error.to_dict()})
                 continue
-            told = verdict_dict(one.part, one.verdict, detector.method, scale) | {"taught": str(one.key) in taught}
+            told = verdict_dict(one.part, one.verdict, detector.method, scale) | {"taught": one.taught}
             rejected, known = rejected + told["rejected"], known + told["taught"]
             if pictures is not None:
                 stem = one.part.key.replace("/", "_")
@@ -120,9 +120,9 @@ def score(
             warn(
                 [f"{known} of the parts were taught ([taught]): they lie nearer to themselves than any new part would"]
             )
-        if len(taught) < least:
+        if len(detector.parts) < least:
             warn([
-                f"the model knows {len(taught)} parts, too few to reject any at {alpha:.1%} false alarms ({least} are needed): "
+                f"the model knows {len(detector.parts)} parts, too few to reject any at {alpha:.1%} false alarms ({least} needed): "
                 f"raise --alpha, or see `rakelight detect next {model} {dataset}`"
             ])  # fmt: skip
     if rejected:

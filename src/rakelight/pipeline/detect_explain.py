@@ -23,7 +23,7 @@ from rakelight.detection.neighbours import Floats
 from rakelight.detection.parts import Part
 from rakelight.errors import DatasetError
 from rakelight.pipeline.capture_facts import sample_statistics
-from rakelight.pipeline.detect_teach import load_for, sample_hash
+from rakelight.pipeline.detect_teach import knows, load_for, sample_hash
 from rakelight.pipeline.heat_scale import STANDS_OUT, heat_scale, own_map, region_at
 
 LEAST_CORRELATION, LEAST_OVERLAP, MOST_CUT = (
@@ -132,7 +132,7 @@ def explain(
         _matches(dataset, detector, part, verdict, cache),
         _pose(part, detector),
         _capture(sample, part),
-        (*_notes(detector, part, key), *_odd_capture(detector, sample_statistics(sample))),
+        (*_notes(detector, part, sample), *_odd_capture(detector, sample_statistics(sample))),
     )
 
 
@@ -309,9 +309,9 @@ def _capture(sample: OpenSample, part: Part) -> dict[str, Any]:
     return {name: value for name, value in known.items() if value not in (None, "", [], ())}
 
 
-def _notes(detector: Detector, part: Part, key: SampleKey) -> list[str]:
-    found = []
-    if str(key) in {p.key for p in detector.parts}:
+def _notes(detector: Detector, part: Part, sample: OpenSample) -> list[str]:
+    found, key = [], sample.key
+    if knows(detector, sample):
         found.append("the model was taught this very part: it lies nearer to itself than any new part would")
     if detector.category and key.category != detector.category:
         found.append(f"the model knows {detector.category}, this part is a {key.category}")

@@ -13,7 +13,7 @@ from rakelight.detection.detector import Detector, Verdict
 from rakelight.detection.foreground import MaskCache
 from rakelight.detection.parts import Part
 from rakelight.errors import DatasetError, ModelError
-from rakelight.pipeline.detect_teach import load_for
+from rakelight.pipeline.detect_teach import knows, load_for
 from rakelight.pipeline.heat_scale import HeatScale, Rgb
 from rakelight.pipeline.verdict_sheets import Card, card, parts_sheet
 
@@ -22,12 +22,13 @@ MOST_CARDS = 240  # pictures of a sheet; more nobody looks at, and memory would 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """One part and its verdict; or neither, and the ``error`` that kept it from being judged."""
+    """One part and its verdict; or neither, and the ``error`` that kept it from being judged. ``taught``: the model knows it."""
 
     key: SampleKey
     part: Part | None = None
     verdict: Verdict | None = None
     error: DatasetError | ModelError | None = None
+    taught: bool = False
 
 
 def keys_of(
@@ -66,8 +67,10 @@ def judged(
     for done, key in enumerate(keys):
         progress(done, len(keys))
         try:
-            part = load_for(detector, OpenSample(dataset.root, key), cache)
-            yield Judged(key, part, detector.score(part, alpha=alpha, device=device))
+            sample = OpenSample(dataset.root, key)
+            part = load_for(detector, sample, cache)
+            verdict = detector.score(part, alpha=alpha, device=device)
+            yield Judged(key, part, verdict, taught=knows(detector, sample))
         except (DatasetError, ModelError) as error:
             if len(keys) == 1:
                 raise

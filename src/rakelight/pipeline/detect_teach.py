@@ -200,6 +200,11 @@ def edited_since(dataset: Dataset, detector: Detector) -> list[str]:
     return told
 
 
+def knows(detector: Detector, sample: OpenSample) -> bool:
+    """Whether the detector was taught this very part: the same files, whatever the data set that holds them."""
+    return sample_hash(sample) in {part.sha256 for part in detector.parts if part.sha256}
+
+
 def sample_hash(sample: OpenSample) -> str:
     """What a sample's pictures and maps are, as one hash: of the hashes of its modalities."""
     found = {f.role: f.sha256 for f in sample.manifest.files if f.role in layout.MODALITIES and f.role != "MASK"}

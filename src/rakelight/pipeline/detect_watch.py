@@ -26,7 +26,7 @@ from rakelight.detection.foreground import MaskCache
 from rakelight.detection.parts import Part, from_arrays
 from rakelight.errors import RakelightError
 from rakelight.pipeline.capture_facts import sample_statistics
-from rakelight.pipeline.detect_teach import load_for, sample_hash
+from rakelight.pipeline.detect_teach import knows, load_for
 from rakelight.pipeline.drift_watch import DriftWatch, drift_dict
 from rakelight.pipeline.heat_scale import heat_scale
 from rakelight.pipeline.verdict_sheets import write_verdict_pictures
@@ -101,7 +101,6 @@ class Station:
             "category": self.detector.category,
         }
         self._masks = MaskCache()
-        self._taught = {part.sha256 for part in self.detector.parts if part.sha256}
         self._beside = ThreadPoolExecutor(1, "statistics")
 
     def warm_up(self) -> float:
@@ -123,9 +122,7 @@ class Station:
                 _ = sample.manifest  # read once, for both threads
                 beside = self._beside.submit(sample_statistics, sample)
                 part = load_for(self.detector, sample, self._masks)
-            if sample_hash(sample) in self._taught:
-                return self.judge(part, beside, clock, taught=True)
-            return self.judge(part, beside, clock)
+            return self.judge(part, beside, clock, **({"taught": True} if knows(self.detector, sample) else {}))
         except RakelightError as error:
             return self.failed(str(sample.key), error, clock)
 

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rakelight.detection import conformal
-from rakelight.detection.decision_rules import Method, Rule, fit_rule, robust_scale
+from rakelight.detection.decision_rules import Method, Rule, centre_and_spread, fit_rule
 from rakelight.errors import InputError, ModelError
 
 Array = NDArray[np.float64]
@@ -276,21 +276,17 @@ def _fit_pattern(
 ) -> _Pattern:
     rule = fit_rule(rows, method, factors, seed)
     fused = rule.apply(rows)
-    centre, spread = _centre_and_spread(fused)
+    centre, spread = centre_and_spread(fused)
     calibration = (fused - centre) / spread
     if cross and len(rows) > LEAST_PARTS:
         fold = np.random.default_rng(seed).permutation(len(rows)) % min(_FOLDS, len(rows))
         for number in range(fold.max() + 1):
             out = fold == number
             without = fit_rule(rows[~out], method, factors, seed)
-            middle, width = _centre_and_spread(without.apply(rows[~out]))
+            middle, width = centre_and_spread(without.apply(rows[~out]))
             calibration[out] = (without.apply(rows[out]) - middle) / width
     stored = _thin(np.sort(calibration.astype(np.float32).astype(np.float64)))  # as fuse() rounds: equal stays equal
     return _Pattern(columns, rule, centre, spread, stored, len(rows))
-
-
-def _centre_and_spread(fused: Array) -> tuple[float, float]:
-    return float(np.median(fused)), float(robust_scale(fused[:, None])[0])
 
 
 def _thin(ordered: Array) -> Array:

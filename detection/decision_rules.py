@@ -99,6 +99,13 @@ def robust_scale(scores: Array) -> Array:
     return np.maximum.reduce([mad, 0.25 * scores.std(axis=0), 1e-6 * np.abs(middle), np.full(len(middle), 1e-12)])
 
 
+def centre_and_spread(values: NDArray[np.floating]) -> tuple[float, float]:
+    """Median and :func:`robust_scale` of numbers (n,), NaN left out."""
+    known = np.asarray(values, np.float64)
+    known = known[~np.isnan(known)]
+    return float(np.median(known)), float(robust_scale(known[:, None])[0])
+
+
 def _relative(location: Array) -> Array:
     return 1 / np.where(location > 0, location, 1)
 

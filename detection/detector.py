@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from rakelight.detection import evidence
 from rakelight.detection.decision import Decision, Judgement
+from rakelight.detection.decision_rules import centre_and_spread
 from rakelight.detection.evidence import Maps
 from rakelight.detection.features.base import Extractor
 from rakelight.detection.fusion import Fusion
@@ -96,6 +97,12 @@ class Detector:
         """The banks, in the order of the calibration's columns."""
         return tuple(bank.name for bank in self.method.banks)
 
+    @property
+    def calibration_parts(self) -> int:
+        """Good parts with which complete parts are compared: those that all judging banks could score. Promises count these."""
+        pattern = self.decision.patterns.get(tuple(i for i, bank in enumerate(self.method.banks) if bank.judges))
+        return 0 if pattern is None else pattern.rows
+
     def score(self, part: Part, *, alpha: float = 0.05, device: str = "cpu") -> Verdict:
         """Judge a part.
 
@@ -146,9 +153,7 @@ class Detector:
             if len(bank.of) > 1 or bank.swapped or bank.name not in scored.maps:
                 continue
             view = scored.maps[bank.name]
-            usual = self.calibration.peaks[:, self.names.index(bank.name)]
-            middle = float(np.nanmedian(usual))
-            spread = 1.4826 * float(np.nanmedian(np.abs(usual - middle))) or 1e-6
+            middle, spread = centre_and_spread(self.calibration.peaks[:, self.names.index(bank.name)])
             place = int(np.nanargmax(view))
             found[bank.of[0]], places[bank.of[0]] = (float(view.flat[place]) - middle) / spread, place
         if not found:  # no bank of one modality: the fused banks' modalities share what they say
@@ -168,14 +173,14 @@ class Detector:
     ) -> Detector:
         """The detector that also knows these good parts; earlier ones are not needed again.
 
-        Each new part is first scored as a stranger, which is its row in the calibration.
+        Each new part is first scored as a stranger, which is its row in the calibration. Raises :class:`ModelError`
+        (``model.part_known``) for a part that the model knows, by its key or by its files.
         """
         detector = self
         for done, (part, known) in enumerate(zip(parts, taught, strict=True)):
             progress("updating", done, len(parts))
             self._check(part)
-            if known.key in {p.key for p in detector.parts}:
-                raise ModelError(f"{known.key} is one of the model's parts already", code="model.part_known")
+            detector._check_new(known)
             maps = evidence.extract([part], detector.method, detector.extractors)
             number = max((p.number for p in detector.parts), default=-1) + 1
             scored = detector._against(part, maps, 0, detector.banks)
@@ -192,6 +197,21 @@ class Detector:
             known = replace(known, number=number)
             detector = detector._with(banks, detector.calibration.joined(added), (*detector.parts, known))
         return detector
+
+    def _check_new(self, part: TaughtPart) -> None:
+        same = next((p for p in self.parts if p.sha256 and p.sha256 == part.sha256 and p.key != part.key), None)
+        if same is not None:  # it would be no stranger to the banks, and its calibration score near 0
+            raise ModelError(
+                f"{part.key} has the files of {same.key}, which is one of the model's parts already",
+                hint="leave it out; it was relabelled, or copied from another data set",
+                code="model.part_known",
+            )
+        if part.key in {p.key for p in self.parts}:
+            raise ModelError(
+                f"{part.key} is one of the model's parts already",
+                hint=f"leave it out; if its files have changed, or it is another part of the same name, --forget {part.key} first",
+                code="model.part_known",
+            )
 
     def forget(self, key: str) -> Detector:
         """The detector without what it learnt from one part; :class:`ModelError` if it does not know it."""

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rakelight.detection.drift_charts import CusumChart, MartingaleChart
+from rakelight.detection.drift_charts import BEGIN_ANEW, CusumChart, MartingaleChart
 from rakelight.errors import InputError, ModelError
 
 State = Literal["steady", "rig drifts", "parts change"]
@@ -150,7 +150,9 @@ class DriftMonitor:
             monitor.charts = {str(name): CusumChart.from_dict(chart) for name, chart in data["charts"].items()}
             monitor.taught = {name: float(data["taught"][name]) for name in monitor.charts}
         except (KeyError, TypeError, ValueError, AttributeError) as e:
-            raise ModelError(f"the state of the drift monitor cannot be read: {e!r}", code="model.drift_state") from e
+            raise ModelError(
+                f"the state of the drift monitor cannot be read: {e!r}", hint=BEGIN_ANEW, code="model.drift_state"
+            ) from e
         return monitor
 
 
@@ -163,6 +165,8 @@ def _floor(name: str, values: Sequence[float]) -> float:
 
 def _describe(name: str, taught: float, now: float) -> str:
     spoken = name.replace("_zone", " of zone ").replace("_", " ")
+    if math.isnan(now):
+        return f"{spoken} has shifted against the taught {taught:.4g}."
     if name.startswith(("light", "noise", "points")) and taught:
         return f"{spoken}: {now:.4g}, {100 * (now / taught - 1):+.1f} % against the taught {taught:.4g}."
     return f"{spoken}: {now:.4g} against the taught {taught:.4g}."

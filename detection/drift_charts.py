@@ -20,6 +20,7 @@ from rakelight.errors import InputError, ModelError
 
 _POWERS = np.array([0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9])
 _MOST_SCORES = 5000
+BEGIN_ANEW = "`rakelight detect watch … --reset-drift` begins anew from the taught parts"
 
 
 @dataclass
@@ -107,7 +108,9 @@ class MartingaleChart:
             chart._sums = np.asarray(data["sums"], np.float64).reshape(_POWERS.shape)
             chart.evidence = float(chart._sums.mean())
         except (KeyError, TypeError, ValueError) as e:
-            raise ModelError(f"the state of a drift chart cannot be read: {e!r}", code="model.drift_state") from e
+            raise ModelError(
+                f"the state of a drift chart cannot be read: {e!r}", hint=BEGIN_ANEW, code="model.drift_state"
+            ) from e
         return chart
 
 
@@ -191,7 +194,8 @@ class CusumChart:
     def to_dict(self) -> dict[str, Any]:
         """The state as plain data; the next values give the same result after :meth:`from_dict`."""
         names = ("mean_parts", "floor", "shift", "learn", "count", "mean", "squares", "up", "down")
-        return {name: getattr(self, name) for name in names}
+        last = None if math.isnan(self.last) else self.last
+        return {name: getattr(self, name) for name in names} | {"last": last}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CusumChart:
@@ -202,8 +206,12 @@ class CusumChart:
             chart = cls([mean] * 3, learn=int(data["learn"]), **settings)
             chart.count, chart.squares = int(data["count"]), float(data["squares"])
             chart.mean, chart.up, chart.down = mean, float(data["up"]), float(data["down"])
+            last = data.get("last")  # states written before it was kept lack it
+            chart.last = math.nan if last is None else float(last)
         except (KeyError, TypeError, ValueError) as e:
-            raise ModelError(f"the state of a drift chart cannot be read: {e!r}", code="model.drift_state") from e
+            raise ModelError(
+                f"the state of a drift chart cannot be read: {e!r}", hint=BEGIN_ANEW, code="model.drift_state"
+            ) from e
         return chart
 
 

@@ -103,6 +103,9 @@ def test_from_train_to_forget_and_back(root: Path, model: Path, tmp_path: Path) 
     assert verdicts["disc/OK/S0001"]["taught"] and not verdicts["disc/OK/S0001"]["rejected"]
     assert images.read_image(tmp_path / "all.png").ndim == 3
 
+    twice = told("score", model, root, BAD, BAD, "--alpha", 0.1, "--sheet", tmp_path / "one.png", code=6)
+    assert [one["key"] for one in twice["verdicts"]] == [BAD]  # named twice, judged once
+
     why = told("explain", model, root, BAD, "-o", tmp_path / "why.png", "--alpha", 0.1)
     assert why["rejected"] and why["rank"] == {"higher_than": 9, "of": 9} and why["least_p_value"] == pytest.approx(0.1)
     assert why["matches"][0]["nearest_part"].startswith("disc/OK/") and not why["warnings"]
@@ -354,6 +357,7 @@ def test_what_update_refuses(root: Path, model: Path, discs: Any) -> None:
     assert refused("update", model, root, "--forget", ODD, "-o", model, "--overwrite").code == "model.unknown_part"
     assert refused("update", model, root, "cup/OK/S0001", "-o", model, "--overwrite").code == "detect.other_category"
     assert run("update", model, root, "-o", model, "--overwrite").exit_code == 2
+    assert run("train", root, "--category", "disc", "--seed", -1, "-o", model.with_name("n")).exit_code == 2
     assert told("show", model)["parts"][-1]["key"] == "disc/OK/S0009"
 
 

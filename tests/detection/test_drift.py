@@ -156,6 +156,15 @@ def test_state_goes_on_where_it_was():
         score, values = rng.normal() + 2, capture(loss=0.02)
         assert monitor.update(score, values) == again.update(score, values)
     assert monitor.to_dict() == again.to_dict()
+    while monitor.verdict().state != "rig drifts":
+        monitor.update(rng.normal(), capture(loss=0.1))
+    told = DriftMonitor.from_dict(json.loads(json.dumps(monitor.to_dict()))).verdict()
+    assert told == monitor.verdict() and "nan" not in " ".join(told.sentences)  # said again at the next start
+    broken = monitor.to_dict()
+    broken["charts"] = {name: {} for name in broken["charts"]}
+    with pytest.raises(ModelError, match="drift chart") as refused:
+        DriftMonitor.from_dict(broken)
+    assert "--reset-drift" in refused.value.hint
 
 
 def test_history_is_bounded_and_fair(monkeypatch):

@@ -78,3 +78,13 @@ def test_a_damaged_file_is_told(tmp_path: Path, role: str) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DatasetError):
         sample_statistics(OpenSample(sample.root, sample.key))
+
+
+def test_an_empty_picture_is_told_by_name(tmp_path: Path) -> None:
+    sample = committed(tmp_path / "set", captured((120, 160)))
+    path = sample.path("RGBL02")
+    assert path is not None
+    path.write_bytes(b"")  # as a full disk leaves it
+    with pytest.raises(DatasetError, match=r"disc/OK/S0001: its picture under zone 2 \(0 bytes\)") as told:
+        sample_statistics(OpenSample(sample.root, sample.key))
+    assert told.value.code == "image.unreadable"

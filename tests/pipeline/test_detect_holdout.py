@@ -54,6 +54,14 @@ def test_a_specimen_is_never_taught_and_tested(tmp_path: Path) -> None:
         assert all((n % 2 == 1 and n + 1 in taught) or (n % 2 == 0 and n - 1 in taught) for n in taught)
 
 
+def test_captures_of_taught_specimens_are_not_tested(tmp_path: Path) -> None:
+    pairs = {n: f"piece{n // 2}" for n in range(12)} | {12: "piece0"}  # the last: scratched later
+    dataset = made(tmp_path / "s", {"cap": ["OK"] * 12 + ["scratch"]}, pairs)
+    chosen = Chooser(dataset, parts=5).choose("cap")
+    assert [str(key)[-5:] for key in chosen.test] == [f"S{n:04d}" for n in range(7, 13)]
+    assert "2 other captures of these specimens left out; tested 6 good and 0 defective" in chosen.how
+
+
 def test_numbers_and_splits_are_kept_to(tmp_path: Path) -> None:
     dataset = made(tmp_path / "s", {"cap": ["OK"] * 8 + ["dent"] * 2})
     first = Chooser(dataset, parts=5).choose("cap")

@@ -104,6 +104,50 @@ def test_what_is_taught_later_is_no_longer_strange_and_can_be_forgotten(judged: 
         d3m.forget(odd.key)
 
 
+def test_a_part_is_not_taught_twice_under_two_names(judged: Any, d3m: Detector) -> None:
+    odd = judged.part(502, label="OK")
+    known = d3m.update([odd], [TaughtPart(-1, odd.key, sha256="abc")])
+    with pytest.raises(RakelightError, match="S0502, which is one of the model's parts already") as refused:
+        known.update([odd], [TaughtPart(-1, "disc/OK/S0777", sha256="abc")])
+    assert refused.value.code == "model.part_known"
+
+
+def captured_twice(judged: Any, specimens: int) -> list[Any]:
+    """Each specimen twice, all but the same: as when a part is captured again without being touched."""
+    parts = [judged.part(seed) for seed in range(specimens)]
+    twins = [replace(p, key=f"{p.key}b", rgb=np.clip(p.rgb.astype(int) + 1, 0, 255).astype(np.uint8)) for p in parts]
+    return [part for pair in zip(parts, twins, strict=True) for part in pair]
+
+
+def test_two_equal_parts_of_three_do_not_make_all_others_stand_out(judged: Any, d3m: Detector) -> None:
+    first, second = judged.part(0), judged.part(1)
+    few = taught_by(judged, judged.METHOD, [first, replace(first, key="disc/OK/S0900", specimen="other"), second])
+    again = few.score(judged.part(2)).excess
+    assert max(again.values()) < 100  # half of the calibration's greatest values are equal: their median deviation is 0
+
+
+def test_captures_of_one_specimen_are_left_out_together(judged: Any) -> None:
+    once = taught_by(judged, judged.METHOD, [judged.part(seed) for seed in range(12)])
+    twice = taught_by(judged, judged.METHOD, captured_twice(judged, 12))
+    assert twice.calibration.numbers.tolist() == list(range(24))
+    assert np.median(twice.calibration.scores / np.repeat(once.calibration.scores, 2, axis=0)) > 0.8
+    fresh = [twice.score(judged.part(seed), alpha=0.2).judgement.rejected for seed in range(300, 330)]
+    assert sum(fresh) <= 14  # 6 expected; nearly all, were a part calibrated with its twin in the bank
+    assert "24 good parts are captures of 12 specimens" in twice.facts["warnings"][0]
+    assert not any("specimens" in said for said in once.facts["warnings"])
+
+
+def test_captures_of_too_few_specimens_are_told(judged: Any) -> None:
+    said = taught_by(judged, judged.METHOD, captured_twice(judged, 2)).facts["warnings"][0]
+    assert "4 good parts are captures of 2 specimens, too few to calibrate" in said and "at least 3" in said
+
+
+def test_a_promise_counts_only_parts_that_all_banks_scored(judged: Any, d3m: Detector) -> None:
+    parts = [judged.part(seed, without=("xyz",) if seed < 5 else ()) for seed in range(12)]
+    assert taught_by(judged, d3m.method, parts).calibration_parts == 7
+    assert d3m.calibration_parts == len(d3m.parts) == 20
+
+
 @pytest.mark.parametrize("count", [0, 2])
 def test_too_few_parts(judged: Any, count: int) -> None:
     with pytest.raises(RakelightError, match="at least 3"):

@@ -154,6 +154,30 @@ def test_a_peer_that_takes_nothing_is_left_and_the_broken_line_comes_again_whole
     assert found == list(range(found[0], 200))  # whole lines, in order, from the one on which it broke
 
 
+def test_a_stalled_peer_that_breaks_is_left_once(made: list[LineSender]) -> None:
+    class Broken:
+        """A socket that stalled while the computer slept, and breaks at the next line."""
+
+        def __init__(self, inner: socket.socket) -> None:
+            self._inner = inner
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._inner, name)
+
+        def send(self, data: bytes) -> int:
+            raise ConnectionResetError("gone")
+
+    peer = Peer()
+    sender = LineSender(connect=("127.0.0.1", peer.port))
+    made.append(sender)
+    until(lambda: len(sender._peers) == 1)
+    sender._stalled_s = -1.0  # longer ago than anything
+    sender._peers[0].socket = Broken(sender._peers[0].socket)
+    sender.send(line(0))
+    until(lambda: peer.numbers() == [0])  # on the next connection
+    assert sender._thread.is_alive()
+
+
 def test_everybody_who_connects_gets_the_lines(made: list[LineSender]) -> None:
     sender = LineSender(listen=("127.0.0.1", 0))
     made.append(sender)

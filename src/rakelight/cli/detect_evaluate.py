@@ -36,7 +36,11 @@ _LAYOUTS = ("plain", "table2", "table3", "table4", "table5", "ablation", "all")
 @click.option("--figure", "figures", multiple=True,
               help="i_auroc, p_auroc, p_auroc_inside, aupro_0.3, … instead of those that a table has by itself.")  # fmt: skip
 @click.option("--split", help="Its training part teaches, its test part tests.  [default: official, if there is one]")
-@click.option("--parts", type=click.IntRange(3), help="Teach the first so many good parts, test all others.")
+@click.option(
+    "--parts",
+    type=click.IntRange(3),
+    help="Teach the first so many good parts, test all others (but captures of the same specimens).",
+)
 @click.option("--paper-features", is_flag=True, help="DINO ViT-B/8 and Point-MAE, whose weights you must have.")
 @click.option("--alpha", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05, show_default=True,
               help="False-alarm level of the verdicts that are counted.")  # fmt: skip
@@ -48,7 +52,7 @@ _LAYOUTS = ("plain", "table2", "table3", "table4", "table5", "ablation", "all")
               help="Page to write: tables, curves, and every part as the first method judged it.")  # fmt: skip
 @click.option("--sheet", type=click.Path(path_type=Path),
               help="Picture (.png) to write: all parts with their heat, strangest first; one a method and product.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @device_option
 @json_option
 @click.pass_context

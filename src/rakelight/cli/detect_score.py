@@ -104,7 +104,7 @@ def score(
             else:
                 click.echo(f"{one.key}: {told['reason']}" + " [taught]" * told["taught"], file=out)
     if report is not None and page:
-        promises = {category: conformal.promise(len(detector.parts), alpha)}
+        promises = {category: conformal.promise(detector.calibration_parts, alpha)}
         about = {category: detector_facts(detector)}
         write_text(
             report, report_page(f"{category}: verdicts", page, scales={category: scale}, promises=promises, about=about)
@@ -120,10 +120,10 @@ def score(
             warn(
                 [f"{known} of the parts were taught ([taught]): they lie nearer to themselves than any new part would"]
             )
-        if len(detector.parts) < least:
+        if detector.calibration_parts < least:
             warn([
-                f"the model knows {len(detector.parts)} parts, too few to reject any at {alpha:.1%} false alarms ({least} needed): "
-                f"raise --alpha, or see `rakelight detect next {model} {dataset}`"
+                f"the model knows {detector.calibration_parts} complete parts, too few to reject any at {alpha:.1%} false alarms "
+                f"({least} needed): raise --alpha, or see `rakelight detect next {model} {dataset}`"
             ])  # fmt: skip
     if rejected:
         ctx.exit(REJECTED)

@@ -32,7 +32,7 @@ METHOD_HELP = "d3m, m3dm, btf, pointmae, or patchcore- and modalities: patchcore
               "further.")  # fmt: skip
 @click.option("--alpha", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05, show_default=True,
               help="False-alarm level to promise.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @device_option
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
 @json_option
@@ -105,7 +105,7 @@ def train(
         )  # fmt: skip
         step("writing")
         model_file.save(detector, output, overwrite=overwrite)
-    promise = conformal.promise(len(detector.parts), alpha)
+    promise = conformal.promise(detector.calibration_parts, alpha)
     steps = next_steps(opened, detector, promise, output)
     if as_json:
         emit_json(
@@ -169,7 +169,7 @@ def update(
 
     check_replaceable(output, overwrite=overwrite, marker=model_file.DOCUMENT)
     opened, detector = Dataset.open(dataset), model_file.load(model, device=device)
-    keys = [SampleKey.parse(name) for name in samples]
+    keys = list(dict.fromkeys(SampleKey.parse(name) for name in samples))
     bad = [key for key in keys if not key.is_ok]
     if bad:
         raise DatasetError(
@@ -194,7 +194,12 @@ def update(
         taught = [TaughtPart(-1, str(s.key), sample_hash(s), sample_statistics(s)) for s in opened_samples]
         detector = detector.update(parts, taught, progress=lambda name, d, n: step(f"{name} {d}/{n}"))
         model_file.save(detector, output, overwrite=overwrite)
-    facts = {"model": str(output), "parts": len(detector.parts), "added": list(samples), "forgotten": list(forget)}
+    facts = {
+        "model": str(output),
+        "parts": len(detector.parts),
+        "added": [str(key) for key in keys],
+        "forgotten": list(forget),
+    }
     if as_json:
         emit_json(facts)
     else:

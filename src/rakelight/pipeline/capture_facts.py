@@ -69,6 +69,7 @@ def sample_statistics(sample: OpenSample) -> dict[str, float]:
     step = reduction(max(reference[0] or 0, reference[1] or 0))
     xyz = sample.path("XYZ")
     return _statistics(
+        str(sample.key),
         {view: partial(images.read_file, path) for view, path in pictures.items()},
         None if ps is None else partial(images.read_file, ps),
         None if xyz is None else _thinned(xyz, step),
@@ -84,6 +85,7 @@ def content_statistics(content: SampleContent) -> dict[str, float]:
     step = reduction(max(height, width))
     is_normals = content.source.settings.get("ps") == "normals" or content.capture.get("ps") == "normals"
     return _statistics(
+        content.specimen,
         {view: partial(_jpeg, picture) for view, picture in pictures.items()},
         partial(_jpeg, content.ps) if content.ps is not None and is_normals else None,
         None if content.xyz is None else content.xyz[::step, ::step],
@@ -102,16 +104,21 @@ def _jpeg(picture: NDArray[np.uint8]) -> bytes:
 
 
 def _statistics(
+    of: str,
     pictures: Mapping[int, Any],
     ps: Any,
     xyz: NDArray[np.float32] | None,
     mask: NDArray[np.bool_] | None,
     step: int,
 ) -> dict[str, float]:
-    """Of pictures that are still to be read (functions that return the bytes of a JPEG) and of points thinned already."""
+    """Of pictures that are still to be read (functions that return the bytes of a JPEG) and of points thinned already; ``of``
+    names the sample."""
     with ThreadPoolExecutor(_THREADS) as pool:  # the decoder lets other threads run
-        zones = {view: pool.submit(_decoded, read, _GREY[step]) for view, read in pictures.items()}
-        normals = None if ps is None else pool.submit(_decoded, ps, _COLOUR[step])
+        zones = {
+            view: pool.submit(_decoded, f"{of}: its picture under zone {view}", read, _GREY[step])
+            for view, read in pictures.items()
+        }
+        normals = None if ps is None else pool.submit(_decoded, f"{of}: its pseudo-3D picture", ps, _COLOUR[step])
         thin = None if mask is None else mask[::step, ::step]
         shown = normals.result() if normals is not None else None
         found = {view: _LINEAR[decoded.result()] for view, decoded in zones.items()}
@@ -132,12 +139,13 @@ def _of_size(mask: NDArray[np.bool_] | None, of: NDArray[Any] | None) -> NDArray
     return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
 
 
-def _decoded(read: Any, flag: int) -> NDArray[np.uint8]:
+def _decoded(what: str, read: Any, flag: int) -> NDArray[np.uint8]:
     data = read()
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    # OpenCV returns nothing of damaged bytes, but stops with an error of its own at none.
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION) if data else None
     if picture is None:
         raise DatasetError(
-            f"a picture of {len(data)} bytes cannot be decoded as JPEG",
+            f"{what} ({len(data)} bytes) cannot be decoded as JPEG",
             hint="run `rakelight dataset verify`",
             code="image.unreadable",
         )

@@ -42,7 +42,7 @@ class Chooser:
     split : str, optional
         The split's training part teaches, its test part tests; None: ``official`` if there is one.
     parts : int, optional
-        Teach the first so many good parts and test all others, whatever a split says.
+        Teach the first so many good parts and test all others but captures of the same specimens, whatever a split says.
     seed : int
         Without split and ``parts``: of the draw of :data:`TAUGHT_SHARE` of the good parts, specimen by specimen, so that
         no specimen is taught and tested.
@@ -71,7 +71,11 @@ class Chooser:
             )
         if self._parts is not None:
             taught = good[: self._parts]
+            twins = self._twins(category, taught)
+            keys = [key for key in keys if key not in twins]
             how = f"taught the first {len(taught)} of {len(good)} good parts (--parts {self._parts})"
+            if twins:
+                how += f", {len(twins)} other capture{'s' * (len(twins) != 1)} of these specimens left out"
         elif self._subsets is not None:
             taught = [key for key in good if self._subsets.get(str(key)) == "train"]
             how = f"taught the training part of split {self._name}"
@@ -98,12 +102,21 @@ class Chooser:
         left = sum(key.is_ok for key in test)
         return Chosen(tuple(taught), tuple(test), f"{how}; tested {left} good and {len(test) - left} defective")
 
+    def _twins(self, category: str, taught: Sequence[SampleKey]) -> set[SampleKey]:
+        """What is not taught but shows a specimen that is: tested, it would be no stranger."""
+        items = self._items_of(category)
+        known = {item.specimen for item in items if item.key in set(taught)} - {""}
+        return {item.key for item in items if item.specimen in known} - set(taught)
+
+    def _items_of(self, category: str) -> list[SplitItem]:
+        if self._items is None:
+            self._items = split_items(self._dataset.root)
+        return [item for item in self._items if item.key.category == category]
+
     def _drawn(self, category: str, good: Sequence[SampleKey]) -> list[SampleKey]:
         if len(good) <= LEAST_PARTS:  # nothing to spare: no good part is tested, and the figures that need some say so
             return list(good)
-        if self._items is None:
-            self._items = split_items(self._dataset.root)
-        items = [item for item in self._items if item.key.category == category]
+        items = self._items_of(category)
         share = max(TAUGHT_SHARE, LEAST_PARTS / len(good))
         rule = SplitRule(seed=self._seed, train=share, validation=0.0)
         try:

@@ -55,7 +55,7 @@ class Gathered:
             self._scales[category] = scale
             if category not in self._detectors:
                 self._detectors[category] = detector_facts(detector)
-                self._promises[category] = promise(len(detector.parts), self.alpha)
+                self._promises[category] = promise(detector.calibration_parts, self.alpha)
             self._rows.append(report_row(one.part, one.verdict, detector, scale, defective=one.defective))
 
     def finish(self, title: str, found: Comparison, tables: list[Table]) -> list[Path]:

@@ -34,11 +34,12 @@ class Judged:
 def keys_of(
     dataset: Dataset, category: str, samples: Sequence[str] = (), labels: Sequence[str] = ()
 ) -> list[SampleKey]:
-    """The samples named, or all of a product; of these only those with one of ``labels``, if there are any.
+    """The samples named, each once, or all of a product; of these only those with one of ``labels``, if there are any.
 
     Raises :class:`DatasetError`: ``dataset.key_invalid``; ``detect.no_sample`` if none is left.
     """
-    keys = [SampleKey.parse(name) for name in samples] or [s.key for s in open_samples(dataset.root, category)]
+    named = list(dict.fromkeys(SampleKey.parse(name) for name in samples))
+    keys = named or [s.key for s in open_samples(dataset.root, category)]
     chosen = [key for key in keys if not labels or key.label in labels]
     if not chosen:
         wanted = f" labelled {', '.join(labels)}" if labels else ""

@@ -56,7 +56,7 @@ def thresholds(detector: Detector) -> list[dict[str, Any]]:
     found = []
     for alpha in conformal.ALPHAS:
         limit = np.inf if pattern is None else conformal.threshold(pattern.calibration, alpha)
-        promise = conformal.promise(0 if pattern is None else pattern.rows, alpha)
+        promise = conformal.promise(detector.calibration_parts, alpha)
         found.append({"alpha": alpha, "threshold": limit if np.isfinite(limit) else None, "promise": promise.to_dict()})
     return found
 

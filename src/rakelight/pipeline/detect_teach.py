@@ -133,9 +133,8 @@ def next_steps(dataset: Dataset, detector: Detector, promise: Promise, model: Pa
     left = sum(s.key.is_ok and str(s.key) not in taught for s in open_samples(dataset.root, detector.category))
     steps = []
     if not promise.possible:
-        level = next(
-            (a for a in reversed(ALPHAS) if len(taught) >= needed_parts(a)), math.ceil(100 / (len(taught) + 1)) / 100
-        )
+        known = max(1, promise.parts)
+        level = next((a for a in reversed(ALPHAS) if known >= needed_parts(a)), math.ceil(100 / (known + 1)) / 100)
         steps.append(
             f"at {promise.alpha:g} nothing is rejected yet; `rakelight detect score {model} {dataset.root} --alpha {level:g}` "
             "rejects at the level that so many parts allow"

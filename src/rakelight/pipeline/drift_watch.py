@@ -15,6 +15,7 @@ from rakelight import files
 from rakelight.detection import conformal
 from rakelight.detection.detector import Detector
 from rakelight.detection.drift import DriftMonitor, DriftVerdict
+from rakelight.detection.drift_charts import BEGIN_ANEW
 from rakelight.errors import ModelError
 
 SCHEMA = 1
@@ -123,7 +124,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not whole or not all(isinstance(told.get(name), kind) for name, kind in wanted.items()):
         raise ModelError(
             f"{path} does not hold the state of a drift monitor of schema {SCHEMA}",
-            hint="--reset-drift begins anew from the taught parts",
+            hint=BEGIN_ANEW,
             code="model.drift_state",
         )
     return dict(told)

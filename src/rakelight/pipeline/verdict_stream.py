@@ -292,6 +292,8 @@ class LineSender:
 
     def _part(self, peer: _Peer, why: str) -> None:
         """A peer has gone; if it was the only one, what it did not take waits for the next."""
+        if peer not in self._peers:  # it broke while it was being given lines, before it was found to be stalled
+            return
         self._peers.remove(peer)
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(peer.socket)

@@ -39,12 +39,14 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class TaughtPart:
     """A good part that the detector knows: its number in the banks, its key, the hash of its files, and the statistics of its
-    capture (:mod:`rakelight.detection.capture_statistics`), with which those of later captures are compared."""
+    capture (:mod:`rakelight.detection.capture_statistics`), with which those of later captures are compared, and the
+    ``specimen`` that was captured ("": not known)."""
 
     number: int
     key: str
     sha256: str = ""
     capture: Mapping[str, float] = field(default_factory=dict)
+    specimen: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +175,8 @@ class Detector:
     ) -> Detector:
         """The detector that also knows these good parts; earlier ones are not needed again.
 
-        Each new part is first scored as a stranger, which is its row in the calibration. Raises :class:`ModelError`
+        Each new part is first scored as a stranger, by banks without other captures of its specimen; that is its row in the
+        calibration. Raises :class:`ModelError`
         (``model.part_known``) for a part that the model knows, by its key or by its files.
         """
         detector = self
@@ -183,7 +186,7 @@ class Detector:
             detector._check_new(known)
             maps = evidence.extract([part], detector.method, detector.extractors)
             number = max((p.number for p in detector.parts), default=-1) + 1
-            scored = detector._against(part, maps, 0, detector.banks)
+            scored = detector._against(part, maps, 0, detector._strange_banks(known.specimen))
             added = calibration_of([scored], [part], [number], detector.names, detector.method.seed)
             banks = dict(detector.banks)
             pixels = evidence.judged_pixels(part, detector.template)[None]
@@ -197,6 +200,18 @@ class Detector:
             known = replace(known, number=number)
             detector = detector._with(banks, detector.calibration.joined(added), (*detector.parts, known))
         return detector
+
+    def _strange_banks(self, specimen: str) -> dict[str, MemoryBank]:
+        """The banks without what they know of a specimen; a bank that knows nothing else stays as it is."""
+        same = [p.number for p in self.parts if specimen and p.specimen == specimen]
+        banks = dict(self.banks)
+        for name, bank in self.banks.items():
+            for number in same:
+                if number in banks[name].parts and len(banks[name].parts) > 1:
+                    banks[name] = banks[name].forget(number)
+            if set(bank.parts) <= set(same):
+                banks[name] = bank
+        return banks
 
     def _check_new(self, part: TaughtPart) -> None:
         same = next((p for p in self.parts if p.sha256 and p.sha256 == part.sha256 and p.key != part.key), None)

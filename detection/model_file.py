@@ -154,7 +154,7 @@ def _arrays(detector: Detector) -> dict[str, NDArray[Any]]:
 
 def _taught(told: Mapping[str, Any]) -> TaughtPart:
     capture = {str(name): float(value) for name, value in told["capture"].items()}
-    return TaughtPart(int(told["number"]), str(told["key"]), str(told["sha256"]), capture)
+    return TaughtPart(int(told["number"]), str(told["key"]), str(told["sha256"]), capture, str(told["specimen"]))
 
 
 def _read_arrays(folder: Path, document: Mapping[str, Any]) -> dict[str, NDArray[Any]]:

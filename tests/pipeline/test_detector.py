@@ -137,6 +137,17 @@ def test_captures_of_one_specimen_are_left_out_together(judged: Any) -> None:
     assert not any("specimens" in said for said in once.facts["warnings"])
 
 
+def test_another_capture_of_a_known_specimen_is_calibrated_as_a_stranger(judged: Any, d3m: Detector) -> None:
+    first = judged.part(600)
+    second = replace(first, key="disc/OK/S0601", rgb=first.rgb ^ 1)
+    known = d3m.update([first], [TaughtPart(-1, first.key, specimen="twin")])
+    both = known.update([second], [TaughtPart(-1, second.key, specimen="twin")])
+    mistaken = known.update([second], [TaughtPart(-1, second.key)])  # nobody says that it is the same specimen
+    usual = known.calibration.scores[-1]
+    assert (usual > 0).all() and (mistaken.calibration.scores[-1] < usual).all()
+    np.testing.assert_allclose(both.calibration.scores[-1], usual, rtol=0.1)
+
+
 def test_captures_of_too_few_specimens_are_told(judged: Any) -> None:
     said = taught_by(judged, judged.METHOD, captured_twice(judged, 2)).facts["warnings"][0]
     assert "4 good parts are captures of 2 specimens, too few to calibrate" in said and "at least 3" in said

@@ -161,11 +161,9 @@ def update(
     from rakelight.dataset.opened import OpenSample
     from rakelight.dataset.writer import Dataset
     from rakelight.detection import model_file
-    from rakelight.detection.detector import TaughtPart
     from rakelight.errors import DatasetError
     from rakelight.folders import check_replaceable
-    from rakelight.pipeline.capture_facts import sample_statistics
-    from rakelight.pipeline.detect_teach import load_for, sample_hash
+    from rakelight.pipeline.detect_teach import load_for, taught_part
 
     check_replaceable(output, overwrite=overwrite, marker=model_file.DOCUMENT)
     opened, detector = Dataset.open(dataset), model_file.load(model, device=device)
@@ -191,7 +189,7 @@ def update(
             detector = detector.forget(key)
         opened_samples = [OpenSample(opened.root, key) for key in keys]
         parts = [load_for(detector, sample) for sample in opened_samples]
-        taught = [TaughtPart(-1, str(s.key), sample_hash(s), sample_statistics(s)) for s in opened_samples]
+        taught = [taught_part(s, part) for s, part in zip(opened_samples, parts, strict=True)]
         detector = detector.update(parts, taught, progress=lambda name, d, n: step(f"{name} {d}/{n}"))
         model_file.save(detector, output, overwrite=overwrite)
     facts = {

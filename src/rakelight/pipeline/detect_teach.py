@@ -111,7 +111,7 @@ def teach_category(
         hidden = ignore.in_frame(drawn, in_pose, template, method.size)
     parts = list(_loaded(samples, method, template, cache, lambda n: progress("parts", n, len(samples)), hidden))
     warnings = [found.message for found in check_parts(parts)]
-    taught = [TaughtPart(n, str(s.key), sample_hash(s), sample_statistics(s)) for n, s in enumerate(samples)]
+    taught = [taught_part(s, part, n) for n, (s, part) in enumerate(zip(samples, parts, strict=True))]
     facts = {"dataset": dataset.info.name, "turns": turns, "warnings": warnings}
     detector = teach(
         parts,
@@ -197,6 +197,11 @@ def edited_since(dataset: Dataset, detector: Detector) -> list[str]:
         elif part.sha256 and sample_hash(sample) != part.sha256:
             told.append(f"{part.key} has changed since it was taught")
     return told
+
+
+def taught_part(sample: OpenSample, part: Part, number: int = -1) -> TaughtPart:
+    """What a detector remembers of a part besides its features."""
+    return TaughtPart(number, str(sample.key), sample_hash(sample), sample_statistics(sample), part.specimen)
 
 
 def knows(detector: Detector, sample: OpenSample) -> bool:

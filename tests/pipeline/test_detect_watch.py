@@ -200,3 +200,16 @@ def test_following_ends_when_nothing_comes_and_when_it_is_told_to(product: Any, 
     assert [str(key) for key in found] == ["disc/OK/S0001"] and 1.5 < time.monotonic() - began < 5
     stop.set()
     assert list(follow(NewSamples(dataset.root, "disc"), wait=stop.wait)) == []
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.5])
+def test_three_parts_or_no_complete_part_are_enough_to_watch(judged: Any, tmp_path: Path, alpha: float) -> None:
+    lacking = [judged.part(seed, without=("rgb",) if seed % 2 else ("xyz",)) for seed in range(8)]
+    extractors = {m: judged.Blocks(m) for m in judged.METHOD.features}
+    incomplete = teach(
+        lacking, [TaughtPart(n, p.key) for n, p in enumerate(lacking)], judged.METHOD, extractors, category="disc"
+    )
+    few = judged.detector(3)
+    for detector in (few, incomplete):
+        opened = DriftWatch.open(detector, "0" * 64, tmp_path / "d.json", alpha=alpha, reset=True)
+        assert opened.monitor.verdict().state == "steady"

@@ -32,8 +32,14 @@ def drift_file(model: Path) -> Path:
 def make_monitor(detector: Detector, alpha: float) -> DriftMonitor:
     """A monitor that knows the detector's good parts: their leave-one-out scores, and the statistics of their captures."""
     columns = tuple(sorted(detector.names.index(bank.name) for bank in detector.method.judging))
-    pattern = detector.decision.patterns.get(columns)
-    scores = [] if pattern is None else pattern.calibration.tolist()
+    patterns = (
+        detector.decision.patterns
+    )  # scores of all are in one unit: where no part is complete, the usual one serves
+    pattern = patterns.get(columns) or max(patterns.values(), key=lambda p: p.rows)
+    scores = pattern.calibration.tolist()
+    limit = conformal.threshold(np.asarray(scores), alpha)
+    if sum(score <= limit for score in scores) < _LEAST:  # a generous alpha leaves hardly any good part accepted
+        limit = math.inf
     found: dict[str, list[float]] = defaultdict(list)
     for part in detector.parts:
         for name, value in part.capture.items():
@@ -42,7 +48,7 @@ def make_monitor(detector: Detector, alpha: float) -> DriftMonitor:
     return DriftMonitor(
         scores,
         {name: values for name, values in found.items() if len(values) >= _LEAST},
-        accept_below=conformal.threshold(np.asarray(scores), alpha) if scores else math.inf,
+        accept_below=limit,
         seed=detector.method.seed,
     )
 

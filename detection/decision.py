@@ -34,6 +34,7 @@ LEAST_PARTS = 3
 _MOST_BANKS = 6
 _KEPT = 2000  # calibration scores kept a pattern; more are thinned to evenly spaced ranks
 _FOLDS = 10
+_FITTED = ("ocsvm", "mahalanobis")  # rules that learn more than a middle and a spread of each bank
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,8 @@ class Decision:
         banks : sequence of str
             Names of the B columns.
         level : str
-            "part": the fused calibration scores are cross-fitted (each from a rule fitted without its fold), so that
-            the p-values of few parts stay honest. "pixel": many rows, no need.
+            "part": calibration scores fused with fitted weights are cross-fitted (each from a rule fitted without its
+            fold), so that the p-values of few parts stay honest. "pixel": many rows, no need.
         lambdas : mapping, optional
             Factors of the banks before the one-class SVM, as M3DM sets them by hand; by default 1 / median.
 
@@ -278,7 +279,9 @@ def _fit_pattern(
     fused = rule.apply(rows)
     centre, spread = centre_and_spread(fused)
     calibration = (fused - centre) / spread
-    if cross and len(rows) > LEAST_PARTS:
+    # Middles and spreads of single banks hardly know one part from another; fitting them anew without it only adds scatter to
+    # the calibration, whose tails then promise twice the alarms that come.
+    if cross and method in _FITTED and len(rows) > LEAST_PARTS:
         fold = np.random.default_rng(seed).permutation(len(rows)) % min(_FOLDS, len(rows))
         for number in range(fold.max() + 1):
             out = fold == number

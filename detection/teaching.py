@@ -28,6 +28,7 @@ from rakelight.detection.upstream import bank_options
 from rakelight.errors import DatasetError, ModelError
 
 LEAST_PARTS = 3
+_ANEW = 40  # parts up to which banks without a part are built anew: the work grows with the third power of the parts
 HISTOGRAMS = frozenset({"fpfh"})  # extractors whose features are histograms: they correlate by nature
 
 
@@ -260,7 +261,8 @@ def _without_each(bank: MemoryBank, rows: Rows, groups: Mapping[int, int]) -> It
         of[number] = group
     bank = replace(bank, part=of[bank.part])
     several = len(bank.parts) > 1
-    left = bank.left_out(rows.values, of[rows.part]) if several else iter(())
+    anew = len(set(groups.values())) <= _ANEW
+    left = bank.left_out(rows.values, of[rows.part], anew=anew) if several else iter(())
     having = set(of[rows.part].tolist()) if several else set()
     for group in sorted(set(groups.values())):
         yield next(left)[1] if group in having else bank

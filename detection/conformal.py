@@ -137,20 +137,21 @@ def promise(parts: int, alpha: float, *, leave_one_out: bool = True) -> Promise:
             f"{_count(parts)} in the calibration: about {_percent(level)} of good parts will be rejected "
             f"(nine times out of ten between {_percent(likely[0])} and {_percent(likely[1])})."
         )
-        if leave_one_out:
-            sentences.append(
-                f"Theory guarantees at most {_percent(guaranteed)} for plain distances; here that holds nearly."
-            )
     else:
         sentences.append(
             f"{_count(parts)} in the calibration: no part can be rejected at {_percent(alpha)} false alarms, "
             f"since {_percent(1 / (parts + 1))} is the lowest level {parts} can promise."
         )
-    if provisional:
+    following = next((at for at in (alpha, *ALPHAS) if parts < needed_parts(at) and at <= alpha), None)
+    if provisional and possible:
+        also = following is not None and needed_parts(following) == PROVISIONAL_BELOW
         sentences.append(
-            f"The threshold is provisional: show {_count(PROVISIONAL_BELOW - parts, 'more ')} to make it firm."
+            f"The threshold is provisional: with {_count(PROVISIONAL_BELOW - parts, 'more ')} it is firm"
+            + (f", and {_percent(1 / (PROVISIONAL_BELOW + 1))} false alarms can be promised." if also else ".")
         )
-    sentences += [_more(parts, at) for at in (alpha, *ALPHAS) if parts < needed_parts(at) and at <= alpha][:1]
+        following = None if also else following
+    if following is not None:
+        sentences.append(_more(parts, following, following == alpha))
     return Promise(parts, alpha, possible, level, guaranteed, likely, provisional, tuple(sentences))
 
 
@@ -212,8 +213,12 @@ def _present(p: ArrayLike) -> NDArray[np.float64]:
     return values
 
 
-def _more(parts: int, alpha: float) -> str:
-    return f"{_count(needed_parts(alpha) - parts, 'more ')} for a {_percent(alpha)} false-alarm guarantee."
+def _more(parts: int, alpha: float, asked: bool) -> str:
+    """What the level asked for, or else the next one, takes."""
+    more = _count(needed_parts(alpha) - parts, "more ")
+    if asked:
+        return f"{more} for a {_percent(alpha)} false-alarm guarantee."
+    return f"The next level, {_percent(alpha)} false alarms, takes {more}."
 
 
 def _count(parts: int, more: str = "") -> str:

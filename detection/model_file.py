@@ -29,6 +29,7 @@ from rakelight.errors import ModelError
 
 SCHEMA = 2
 DOCUMENT, ARRAYS = "model.json", "model.safetensors"
+_MOST_NAMES = 8  # of models in a hint
 
 Maker = Callable[[str, Modality, tuple[int, ...] | None], Extractor]
 
@@ -86,11 +87,7 @@ def load(folder: str | Path, *, make: Maker | None = None, device: str = "cpu") 
     folder = Path(folder)
     folder = folder.parent if folder.name == DOCUMENT else folder
     if not (folder / DOCUMENT).is_file():
-        raise ModelError(
-            f"{folder} is not a model: it holds no {DOCUMENT}",
-            hint="`rakelight detect train` makes one",
-            code="model.not_found",
-        )
+        raise _no_model(folder)
     document = files.read_json(folder / DOCUMENT, error=ModelError)
     if not isinstance(document, dict) or document.get("kind") != "rakelight-detector":
         raise ModelError(f"{folder / DOCUMENT} does not describe a detector", code="model.damaged")
@@ -135,6 +132,18 @@ def load(folder: str | Path, *, make: Maker | None = None, device: str = "cpu") 
         facts,
         extractors,
         arrays.get("ignore"),
+    )
+
+
+def _no_model(folder: Path) -> ModelError:
+    """What is wrong with a path that holds no model, and which models are in it or beside it."""
+    says = f"is not a model: it holds no {DOCUMENT}" if folder.exists() else "does not exist"
+    found = sorted({path.parent for place in (folder, folder.parent) for path in place.glob(f"*/{DOCUMENT}")})
+    there = ", ".join(str(path) for path in found[:_MOST_NAMES]) + " …" * (len(found) > _MOST_NAMES)
+    return ModelError(
+        f"{folder} {says}" if folder.exists() else f"the model {folder} {says}",
+        hint=f"models there: {there}" if found else "`rakelight detect train` makes one",
+        code="model.not_found",
     )
 
 

@@ -15,7 +15,6 @@ from rakelight import files
 from rakelight.errors import ModelError
 
 FOLDER_VARIABLE = "RAKELIGHT_WEIGHTS"
-FALLBACK = "--features efficientnet-lite0"  # comes with the installation
 _DINO = (
     "Caron et al., Emerging Properties in Self-Supervised Vision Transformers, ICCV 2021 (arXiv:2104.14294); "
     "code and weights: https://github.com/facebookresearch/dino"
@@ -185,8 +184,8 @@ def missing(weights: Weights, looked_at: list[Place]) -> ModelError:
         f"the weights {weights.id} ({weights.title}; about {first.size_mb:.0f} MB, licence {weights.licence}) are not on this "
         f"computer. Looked at:{lines}",
         hint=f"fetch them with `rakelight detect weights fetch {weights.id}`; without a network, get {first.url} elsewhere and "
-        f"give it with `rakelight detect weights fetch {weights.id} --from FILE`; or go on without them, with the features "
-        f"that come with the installation: {FALLBACK}",
+        f"give it with `rakelight detect weights fetch {weights.id} --from FILE`; or go on without them: leave out "
+        "--paper-features, and those that come with the installation are taken",
         code="weights.missing",
     )
 

@@ -217,7 +217,8 @@ def test_what_is_ignored_is_not_judged(made: Path, tmp_path: Path, discs: Any, f
 def test_ignore_masks_that_do_not_fit(made: Path, tmp_path: Path, discs: Any) -> None:
     mask = tmp_path / "mask.png"
     command = ("train", made, "--category", "disc", "--method", METHOD, "-o", tmp_path / "m", "--ignore", mask)
-    assert refused(*command).code == "image.missing"
+    error = refused(*command)
+    assert error.code == "image.missing" and "mask.png does not exist" in error.message and "--show-frame" in error.hint
     mask.write_bytes(b"no picture")
     assert refused(*command).code == "image.unreadable"
     for shape, value, more, code in (
@@ -247,7 +248,7 @@ def test_paper_features_without_weights_say_where_they_were_looked_for(
     assert (error.code, error.exit_code) == ("weights.missing", 11)
     assert str(tmp_path / "RAKELIGHT_WEIGHTS") in error.message and str(tmp_path / "HF_HOME") in error.message
     assert "MB" in error.message and "licence" in error.message
-    assert "weights fetch vit-b8-dino" in error.hint and "efficientnet-lite0" in error.hint
+    assert "weights fetch vit-b8-dino" in error.hint and "leave out --paper-features" in error.hint
     assert not (tmp_path / "m").exists()
 
 
@@ -285,7 +286,65 @@ def test_too_few_good_parts(discs: Any, tmp_path: Path) -> None:
     error = refused("train", root, "--category", "disc", "-o", tmp_path / "m")
     assert error.code == "detect.too_few_parts" and "2 good parts of disc; at least 3" in error.message
     error = refused("train", root, "--category", "cup", "-o", tmp_path / "m")
-    assert error.code == "detect.no_good_parts" and "'cup'" in error.message and "dataset add" in error.hint
+    assert (
+        error.code == "detect.no_category" and "'cup'; it has: disc" in error.message and "dataset stats" in error.hint
+    )
+    bad = tmp_path / "bad"
+    discs.make(bad, [discs.content(3, "stain")])
+    error = refused("train", bad, "--category", "disc", "-o", tmp_path / "m")
+    assert error.code == "detect.no_good_parts" and "'disc'" in error.message and "dataset add" in error.hint
+
+
+def test_names_that_are_not_there_are_told_with_those_that_are(made: Path, model: Path, tmp_path: Path) -> None:
+    error = refused("train", made, "--category", "dics", "-o", tmp_path / "m")
+    assert "it has: disc" in error.message and "did you mean 'disc'?" in error.hint
+    error = refused("score", model, made, "--label", "stian")
+    assert error.code == "detect.no_sample" and "its labels: OK, stain" in error.message
+    assert "did you mean 'stain'?" in error.hint
+    for command in ("score", "explain"):
+        error = refused(command, model, made, "disc/NG/stian/S0001")
+        assert error.code == "dataset.no_sample" and "labels of disc: OK, stain" in error.message
+        assert "did you mean 'stain'?" in error.hint
+    assert "the data set has: disc" in refused("score", model, made, "dsic/OK/S0001").message
+    assert "of disc/OK there are: S0001, S0002" in refused("score", model, made, "disc/OK/S0099").message
+    assert "of disc/OK there are" in refused("update", model, made, "disc/OK/S0099", "-o", tmp_path / "m").message
+    assert "of disc/OK there are" in refused("next", model, made, "disc/OK/S0099").message
+    several = told("score", model, made, "disc/OK/S0001", "disc/OK/S0099", code=10)  # one typing error stops no batch
+    assert len(several["verdicts"]) == 1 and several["failed"][0]["key"] == "disc/OK/S0099"
+    misread = run("score", model, made, "disc/OK/S0001", "disc/NG/stian/S0001").stderr
+    assert "disc/NG/stian/S0001 could not be judged" in misread and "did you mean 'stain'?" in misread
+
+
+def test_a_model_that_is_not_there_is_told_with_those_beside_it(made: Path, model: Path, tmp_path: Path) -> None:
+    error = refused("score", tmp_path / "modle", made)
+    assert error.code == "model.not_found" and "modle does not exist" in error.message and str(model) in error.hint
+    error = refused("score", tmp_path, made)
+    assert "is not a model" in error.message and str(model) in error.hint
+    assert "detect train" in refused("score", tmp_path / "no" / "folder", made).hint
+
+
+def test_more_parts_wanted_than_there_are(made: Path, tmp_path: Path) -> None:
+    command = ("train", made, "--category", "disc", "--method", "patchcore-rgb", "-o", tmp_path / "m")
+    assert "--parts 30: there are only 10 good parts of disc" in run(*command, "--parts", 30).stderr
+    found = told(*command, "--parts", 30, "--overwrite")
+    assert len(found["parts"]) == 10 and "only 10" in found["warnings"][0]
+    assert "there are only" not in run(*command, "--parts", 10, "--overwrite").stderr
+
+
+def test_the_page_of_verdicts_tells_taught_parts_apart(made: Path, model: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    run("score", model, made, "--alpha", 0.1, "--report", page)
+    html = page.read_text()
+    assert (
+        "2 parts: 2 rejected, 0 accepted. 9 more parts had been taught (0 rejected): they lie nearer to themselves"
+        in html
+    )
+    assert html.count('<span class="taught">') == 9 and "Without the 9 taught." in html
+    run("score", model, made, "--alpha", 0.05, "--report", page)
+    html = page.read_text()
+    assert "2 parts, none of which can be rejected: 9 good parts are too few" in html and "(19 needed)" in html
+    assert "the least that 9 allow is 0.1." in html and "no verdict" in html and "missed" not in html
+    assert "the least that 9 allow is 0.1" in run("score", model, made, BAD).stderr
 
 
 def test_a_sample_without_what_the_model_needs(root: Path, tmp_path: Path, discs: Any) -> None:

@@ -14,11 +14,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rakelight import cli
+from rakelight.cli import detect_evaluate
 from rakelight.cli.detect import detect as group
 from rakelight.dataset.sample import SampleContent
 from rakelight.dataset.writer import Dataset
 from rakelight.detection.methods import EMBEDDED
 from rakelight.errors import RakelightError
+from rakelight.pipeline.detect_tables import INTERVALS, Cell, Table
 
 HIGH, WIDE = 120, 160
 
@@ -99,10 +101,47 @@ def test_the_page_shows_tables_curves_and_every_part_and_loads_nothing(evaluated
     assert "Methods side by side" in html and "patchcore-rgb</th>" in html and "no split: taught 5 of 8" in html
     assert html.count("<polyline") == 4 and "(ROC)" in html and "(PRO)" in html
     assert "Which modality named what" in html and "<td>stain</td>" in html
-    first = re.search(r'class="mark (good|bad)">(OK|reject)(<span class="wrong">)?', html)
-    wrong = html.count('<span class="wrong">')
-    assert first is not None and (first[3] is not None) == (wrong > 0)
+    assert html.count("no verdict") == 6  # five parts taught allow no alarm at 5 %
     assert str(out / "page.html") in data["files"]
+
+
+def test_too_few_parts_to_reject_any_are_told_everywhere(evaluated: tuple[dict[str, Any], Path], folder: Path) -> None:
+    data, out = evaluated
+    said = "5 good parts are too few to reject any at a false-alarm level of 0.05 (19 needed); the least that 5 allow is 0.167"
+    html = (out / "page.html").read_text()
+    assert (
+        f"6 parts, none of which can be rejected: {said}." in html and "missed" not in html.split("Which modality")[1]
+    )
+    assert sum(said in note for note in data["notes"]) == 1  # of both methods
+    assert data["verdicts"]["patchcore-rgb"]["disc"]["stain"]["undecided"] == 3
+    (verdicts,) = (t for t in data["tables"] if t["name"] == "verdicts")
+    assert verdicts["rows"][0][1:] == ["none can be rejected"] * 2
+    allowed = called(folder, "--method", "patchcore-rgb", "--resamples", 0, "--alpha", 0.167, "--device", "cpu")
+    assert "too few" not in allowed.output and "0 of 3 missed" in allowed.stdout
+
+
+def test_a_table_wider_than_the_terminal_is_turned(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = (Cell("Avg"), *(Cell("", 0.5 + n / 100, 0.4, 0.9) for n in range(8)))
+    heads = (("", *(f"PatchCore (2D number {n // 2})" for n in range(8))), ("", *("I-AUROC", "P-AUROC") * 4))
+    wide = Table("table3", "Wide", heads, (cells,), (INTERVALS,))
+    top, body = detect_evaluate.turned(wide, [[c.text() for c in cells]])
+    assert top == ["", "", "Avg"] and len(body) == 8
+    assert body[0] == ["PatchCore (2D number 0)", "I-AUROC", "0.500 (0.40–0.90)"]
+    assert body[1][:2] == ["", "P-AUROC"] and body[2][0] == "PatchCore (2D number 1)"
+    shown: list[tuple[Any, Any]] = []
+    monkeypatch.setattr(detect_evaluate, "table", lambda title, heads, rows: shown.append((heads, rows)))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    for columns in (300, 80, 45):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        detect_evaluate._show([wide])
+    (_, broad), (_, high), (_, bare) = shown
+    assert len(broad) == 1 and len(high) == 8
+    assert high[0][2] == "0.500\n(0.40–0.90)" and len(bare) == 8
+    said = capsys.readouterr().out
+    assert said.count(INTERVALS) == 2 and said.count("Intervals need a wider window") == 1
+    assert bare[0][2] == "0.500"
 
 
 def test_sheets_are_one_a_method_and_the_table_is_latex(evaluated: tuple[dict[str, Any], Path]) -> None:

@@ -21,7 +21,7 @@ from rakelight.cli import cli
 from rakelight.dataset.recording import Recording
 from rakelight.dataset.sample import SampleContent
 from rakelight.dataset.writer import Dataset
-from rakelight.errors import RakelightError
+from rakelight.errors import RakelightError, StorageError
 
 SIZE = (96, 128)
 
@@ -166,6 +166,54 @@ def test_what_does_not_go_together_is_told_at_once(
     assert words in error.message and getattr(error, "exit_code", 2) in (2, 7)
 
 
+class Full:
+    """A log on a disk that is full from the second line on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.lines = path, 0
+
+    def write(self, line: bytes) -> None:
+        self.lines += 1
+        if self.lines > 1:
+            raise StorageError("v.jsonl cannot be written: no space left on the disk")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("logged", [True, False])
+def test_the_summary_tells_why_it_ended_and_where_lines_are(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], logged: bool
+) -> None:
+    monkeypatch.chdir(home)
+    monkeypatch.setattr("rakelight.pipeline.verdict_stream.LineLog", Full)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]  # nobody answers there
+    more = ["--log", "v.jsonl"] if logged else ["-n", "1"]
+    command = ["detect", "watch", "model", "parts", "--all", "--drift-file", str(tmp_path / "d.json"), *more]
+    command += ["--tcp", f"127.0.0.1:{port}"]
+    if logged:
+        with pytest.raises(StorageError):
+            cli(command, standalone_mode=False)
+    else:
+        cli(command, standalone_mode=False)
+    told = capsys.readouterr()
+    if logged:
+        assert "0 errors (failed: v.jsonl cannot be written: no space left on the disk)" in told.out
+        assert "2 lines reached no peer; v.jsonl has them, up to what ended the watch" in told.err
+    else:
+        assert "0 errors (as many parts as asked for)" in told.out
+        assert "1 lines reached no peer and are kept nowhere; --log FILE keeps every line" in told.err
+
+
+@pytest.mark.slow
+def test_a_connection_is_no_warning(home: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as plc:
+        address = f"127.0.0.1:{plc.getsockname()[1]}"
+        watch = ["detect", "watch", "model", "parts", "--all", "-n", "1", "--tcp", address, "--drift-file"]
+        done = run(*watch, str(tmp_path / "d.json"), home=home)
+    assert done.returncode == 0 and f"\nconnected to {address}" in f"\n{done.stderr}"
+    assert "warning connected" not in done.stderr and "reached no peer" not in done.stderr
+
+
 @pytest.mark.slow
 def test_what_cannot_be_watched_is_told_with_the_next_step(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -177,7 +225,7 @@ def test_what_cannot_be_watched_is_told_with_the_next_step(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for arguments, code, words in (
-            (["absent", "parts"], "model.not_found", "absent"),
+            (["absent", "parts"], "model.not_found", "the model absent does not exist"),
             (["parts", "parts"], "model.not_found", "is not a model"),
             (["model", str(other.root)], "detect.no_category", "'disc', which the model was taught; it has ring"),
             (["model", "parts", "--tcp-listen", f"127.0.0.1:{port}"], "tcp.port", "no connections"),

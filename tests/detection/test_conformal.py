@@ -70,12 +70,20 @@ def test_what_few_parts_can_promise():
     assert many.possible and not many.provisional
     assert many.expected == pytest.approx(0.05)
     assert many.guaranteed == pytest.approx(0.1)  # leave-one-out doubles it
-    assert any("at most 10 % for plain distances; here that holds nearly" in s for s in many.sentences)
+    assert not any("distances" in s for s in many.sentences)  # that figure is for --json
     assert conformal.promise(39, 0.05, leave_one_out=False).guaranteed == pytest.approx(0.05)
-    assert "60 more good parts for a 1 % false-alarm guarantee." in conformal.promise(39, 0.025).sentences
+    assert "The next level, 1 % false alarms, takes 60 more good parts." in conformal.promise(39, 0.025).sentences
     json.dumps(many.to_dict())
     assert conformal.promise(18, 0.1).provisional and not conformal.promise(19, 0.1).provisional
-    assert any("1 more good part " in s for s in conformal.promise(18, 0.1).sentences)
+    assert (
+        "with 1 more good part it is firm, and 5 % false alarms can be promised."
+        in conformal.promise(18, 0.1).sentences[-1]
+    )
+    assert conformal.promise(22, 0.05).sentences[1:] == (
+        "The next level, 2.5 % false alarms, takes 17 more good parts.",
+    )
+    assert sum("14 more" in s for s in conformal.promise(5, 0.05).sentences) == 1
+    assert sum("14 more" in s for s in conformal.promise(5, 0.2).sentences) == 1
 
 
 def test_combinations():

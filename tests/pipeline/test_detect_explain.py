@@ -12,6 +12,8 @@ import pytest
 from rakelight.detection.closeup import close_up, view_matrix
 from rakelight.detection.native import Native
 from rakelight.errors import InputError
+from rakelight.pipeline import explain_sheet
+from rakelight.pipeline.contact_sheet import contact_sheet
 from rakelight.pipeline.detect_explain import Explanation, Pose, Sight, _pose
 from rakelight.pipeline.explain_sheet import close_map, explanation_sheet, score_strip
 from rakelight.pipeline.explain_text import (
@@ -21,6 +23,7 @@ from rakelight.pipeline.explain_text import (
     histogram,
     p_words,
     rank,
+    share_words,
     warnings,
 )
 
@@ -98,6 +101,40 @@ def test_the_histogram_counts_every_part_and_marks_what_is_beyond(judged: Any, t
     assert 1 <= sum(c in "▁▂▃▄▅▆▇█" for c in blocks) <= 24 and marks.count("▲") == 1 and "|" in marks
     assert ("beyond the axis" in legend) == (found.verdict.judgement.score > high)
     assert score_strip(found, 800).shape == (96, 800, 3)
+
+
+@pytest.mark.parametrize(("spans", "inside"), [(0.5, True), (4.0, True), (9.5, True), (50.0, False)])
+def test_the_axis_ends_beyond_the_score(judged: Any, taught: Any, spans: float, inside: bool) -> None:
+    found = explained(judged, taught, 60, fault="xyz")
+    known = max(float(found.calibration[-1]), found.verdict.judgement.threshold)
+    score = known + spans * max(known - float(found.calibration[0]), 1.0)
+    verdict = found.verdict
+    moved = replace(found, verdict=replace(verdict, judgement=replace(verdict.judgement, score=score)))
+    assert (axis(moved)[1] > score) == inside
+    assert ("beyond the axis" in histogram(moved)[2]) != inside
+
+
+def test_no_bank_above_its_usual_score_is_said(judged: Any, taught: Any) -> None:
+    found = explained(judged, taught, 61)
+    judgement = found.verdict.judgement
+    calm = {name: replace(one, share=0.0) for name, one in judgement.contributions.items()}
+    still = replace(found, verdict=replace(found.verdict, judgement=replace(judgement, contributions=calm)))
+    assert share_words(still) == "no bank is above its usual score"
+    text = "\n".join(explanation_lines(still))
+    assert "no bank is above its usual score" in text and "0 %\n" not in text
+    assert "%" in share_words(explained(judged, taught, 60, fault="rgb"))
+
+
+def test_the_sheet_names_the_verdict_over_each_picture(
+    judged: Any, taught: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(explain_sheet, "contact_sheet", lambda *a, **k: drawn.append(a) or contact_sheet(*a, **k))
+    explanation_sheet(explained(judged, taught, 60, fault="rgb"), width=200)
+    panels, _, notes = drawn[0]
+    assert [p.title for p in panels[:3]] == ["Verdict over RGB", "Verdict over pseudo-3D", "Verdict over 3D"]
+    assert panels[0].caption.startswith("RGB alone: stands out") and any("all modalities together" in n for n in notes)
+    assert " x the spread" not in panels[1].caption and "× the spread" in panels[1].caption
 
 
 def test_every_bank_that_judged_is_in_the_text(judged: Any, taught: Any) -> None:

@@ -13,6 +13,7 @@ from rakelight.detection.metrics.evaluation import Evaluator, PartScore
 from rakelight.errors import InputError
 from rakelight.pipeline.detect_report import ReportRow, detector_facts, report_page, report_row
 from rakelight.pipeline.heat_scale import heat_scale
+from rakelight.pipeline.levels import least_level
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,38 @@ def test_figures_promises_and_facts(rows: list[ReportRow], taught: Any) -> None:
     facts = dict(detector_facts(taught))
     assert facts["Good parts"] == "24" and facts["Features"] == "RGB: blocks, pseudo-3D: blocks, 3D: blocks"
     assert re.match(r"rgb: \d+ vectors × 3 of 24 parts", facts["Memory banks"]) and facts["Memory banks"] in html
+
+
+def test_taught_parts_are_counted_apart_and_not_drawn(rows: list[ReportRow]) -> None:
+    plain = [replace(row, defective=None) for row in rows]
+    strange = max(range(4), key=lambda n: plain[n].verdict["score"])
+    mixed = [replace(row, taught=n == strange) for n, row in enumerate(plain)]
+    html = report_page("Batch", mixed)
+    near = "they lie nearer to themselves than any new part would"
+    assert f"3 parts: 1 rejected, 2 accepted. 1 more part had been taught (1 rejected): {near}." in html
+    assert html.count('<span class="taught">taught</span>') == 1 and "Without the 1 taught." in html
+    half = report_page("Batch", [replace(row, taught=n % 2 == 0) for n, row in enumerate(plain)])
+    assert "Without the 2 taught." in half and "All of taught" not in half
+    alone = [replace(row, taught=True) for row in plain]
+    assert "All of taught parts." in report_page("Batch", alone)
+    assert f"4 parts had been taught (2 rejected): {near}." in report_page("Batch", alone)
+    assert near not in report_page("Batch", plain)
+
+
+def test_what_cannot_be_rejected_is_not_missed(rows: list[ReportRow]) -> None:
+    few = {"threshold": None, "rejected": False, "calibration_parts": 13}
+    none = [replace(row, verdict={**row.verdict, **few}) for row in rows]
+    html = report_page("Test", none, promises={"disc": promise(13, 0.05)})
+    said = "13 good parts are too few to reject any at a false-alarm level of 0.05 (19 needed); the least that 13 allow is 0.072"
+    assert f"4 parts, none of which can be rejected: {said}." in html
+    assert "missed" not in html and html.count('class="mark open">no verdict') == 4 and "provisional" not in html
+    some = report_page("Test", [*none[:2], *rows[2:]])
+    assert "0 of 1 defective parts missed, 0 of 1 good parts" in some and "2 cannot be rejected, whatever" in some
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 5, 9, 13, 19, 22, 60, 99, 333])
+def test_the_least_level_is_one_that_so_many_parts_allow(parts: int) -> None:
+    assert promise(parts, least_level(parts)).possible and not promise(parts, least_level(parts) - 0.0015).possible
 
 
 def test_categories_have_sections_of_their_own(rows: list[ReportRow]) -> None:

@@ -99,6 +99,19 @@ def test_table2_groups_methods_by_modality_and_puts_two_figures_below_each() -> 
     assert any("Cflow, SimpleNet and AST" in n for n in table.notes) and any("no yardstick" in n for n in table.notes)
 
 
+def test_the_features_are_named_in_a_sentence() -> None:
+    same, own = (
+        "EfficientNet-lite0 for pictures and for the relief of the points",
+        "EfficientNet-lite0 for pictures and FPFH for points",
+    )
+    assert f"Features: {same}, not those of the paper." in layout_of("table3").notes[0]
+    assert f"Features: {own}, not" in layout_of("table3", features=FPFH).notes[0]
+    assert (
+        "DINO ViT-B/8 for pictures and Point-MAE for points, as in the paper"
+        in layout_of("table3", features=PAPER).notes[0]
+    )
+
+
 def test_table3_is_one_row_of_means() -> None:
     layout = layout_of("table3")
     names = [e.name for e in layout.entries]

@@ -204,6 +204,7 @@ def test_many_parts_stand_by_score_with_the_right_frames(judged: Any, taught: An
     cards = [card(p, v, scale) for p, v in zip(parts, verdicts, strict=True)]
     assert [c.outcome for c in cards] == ["", "", ""]
     assert replace(cards[0], rejected=True).outcome == "false alarm"
+    assert replace(cards[1], rejected=False, decided=False).outcome == ""
     assert replace(cards[1], rejected=False).outcome == "missed" and replace(cards[1], defective=None).outcome == ""
     sheet = parts_sheet(cards, scale, "Three parts", columns=3)
     red, green = ((sheet == np.array(c, np.uint8)).all(axis=2) for c in (REJECTED, ACCEPTED))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rakelight.errors import InputError, StorageError
-from rakelight.pipeline.verdict_stream import LineLog, LineSender, json_line, parse_address
+from rakelight.pipeline.verdict_stream import LineLog, LineSender, Note, json_line, parse_address
 
 
 def until(what: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -100,10 +100,10 @@ def test_lines_wait_for_an_absent_peer(made: list[LineSender]) -> None:
     for n in range(20):
         sender.send(line(n))
     assert time.monotonic() - began < 0.2  # nobody waited
-    until(lambda: any("does not answer" in note for note in sender.notes()))
+    until(lambda: any("does not answer" in note.text for note in sender.notes()))
     peer = Peer(port)
     until(lambda: peer.numbers() == list(range(20)))
-    assert any("connected" in note for note in sender.notes())
+    assert Note(f"connected to 127.0.0.1:{port}", warning=False) in sender.notes()
 
 
 def test_a_peer_that_closes_midway_gets_the_rest_when_it_is_back(made: list[LineSender]) -> None:
@@ -132,7 +132,7 @@ def test_a_slow_peer_holds_up_nobody_and_what_it_loses_is_counted(made: list[Lin
         sender.send(line(n, 100_000))  # 30 MB: more than any socket's buffer
     assert time.monotonic() - began < 1.0
     until(lambda: sender.facts()["lost"] > 0 and sender.facts()["waiting"] <= 11)
-    until(lambda: any("being lost" in note for note in sender.notes()))
+    until(lambda: any("being lost" in note.text for note in sender.notes()))
     threading.Thread(target=peer._take, args=(peer.connections[0],), daemon=True).start()
     until(lambda: sender.facts()["waiting"] == 0)
     until(lambda: 299 in peer.numbers())

@@ -56,6 +56,9 @@ def test_words_for_every_kind_of_modality(judged: Any, taught: Any) -> None:
     blind = replace(verdict, excess={"rgb": 1.0, "ps": 2.9, "xyz": 0.0})
     said = reason(part, blind, taught.method)
     assert "no modality stands out by itself" in said and "pseudo-3D weighs most in the score" in said
+    none = {name: replace(one, share=0.0) for name, one in blind.judgement.contributions.items()}
+    usual = replace(blind, judgement=replace(blind.judgement, contributions=none))
+    assert "no bank is above its usual score" in reason(part, usual, taught.method)
 
 
 def test_an_accepted_part_with_a_spot_says_why_it_is_accepted(judged: Any, taught: Any) -> None:

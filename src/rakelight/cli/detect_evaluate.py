@@ -143,7 +143,8 @@ def _shown_first(runs: list[Configuration]) -> list[Configuration]:
 
 
 def _show(tables: Sequence[Table]) -> None:
-    """On a terminal intervals stand below their figures, or are left out where there is no room; a pipe gets all in one line."""
+    """On a terminal intervals stand below their figures. Where there is no room a table is turned on its side, and if that does
+    not help intervals are left out; a pipe gets all in one line."""
     from rakelight.pipeline.detect_tables import INTERVALS
 
     on_terminal = sys.stdout.isatty()
@@ -152,15 +153,36 @@ def _show(tables: Sequence[Table]) -> None:
         heads = ["\n".join(dict.fromkeys(h for h in column if h)) for column in zip(*one.heads, strict=True)]
         rows = [[cell.text("\n" if on_terminal else " ") for cell in row] for row in one.rows]
         notes = list(one.notes)
-        if on_terminal and _width([heads, *rows]) > room and any(cell.interval for row in one.rows for cell in row):
-            rows = [[cell.number for cell in row] for row in one.rows]
-            notes = [note for note in notes if note != INTERVALS]
-            notes.append("Intervals need a wider window; --output, --report and --json have them.")
+        if on_terminal and _width([heads, *rows]) > room:
+            bare = [[cell.number for cell in row] for row in one.rows]
+            ways = [turned(one, rows), (heads, bare), turned(one, bare)]
+            fitting = next((n for n, (top, body) in enumerate(ways) if _width([top, *body]) <= room), 2)
+            heads, rows = ways[fitting]
+            if fitting and any(cell.interval for row in one.rows for cell in row):
+                notes = [note for note in notes if note != INTERVALS]
+                notes.append("Intervals need a wider window; --output, --report and --json have them.")
         table(one.title, heads, rows)
         for note in notes:
             click.echo(f"  {note}")
         if notes:
             click.echo()
+
+
+def turned(one: Table, rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of a table on its side: its figures' heads stand in the first columns, its rows beside each other.
+
+    ``rows`` are the texts of its cells. A head that is the same as that above it is not said again.
+    """
+    names = [" ".join(row[: one.stubs]) for row in rows]
+    top = [*(" ".join(dict.fromkeys(h for h in level[: one.stubs] if h)) for level in one.heads), *names]
+    body: list[list[str]] = []
+    before: list[str] = []
+    for column in range(one.stubs, len(one.heads[0])):
+        own = [level[column] for level in one.heads]
+        said = ["" if n < len(own) - 1 and before[: n + 1] == own[: n + 1] else head for n, head in enumerate(own)]
+        body.append([*said, *(row[column] for row in rows)])
+        before = own
+    return top, body
 
 
 def _width(rows: Sequence[Sequence[str]]) -> int:

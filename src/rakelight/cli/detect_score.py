@@ -61,10 +61,11 @@ def score(
     from rakelight.detection import conformal, model_file
     from rakelight.errors import InputError
     from rakelight.files import write_text
-    from rakelight.pipeline.detect_report import detector_facts, report_page, report_row
+    from rakelight.pipeline.detect_report import TAUGHT_LIE_NEAR, detector_facts, report_page, report_row
     from rakelight.pipeline.detect_score import SheetOfParts, judged, keys_of
     from rakelight.pipeline.detect_teach import edited_since
     from rakelight.pipeline.heat_scale import heat_scale
+    from rakelight.pipeline.levels import too_few
     from rakelight.pipeline.verdict_sheets import write_verdict_pictures
     from rakelight.pipeline.verdict_text import verdict_dict
 
@@ -96,7 +97,7 @@ def score(
                 paths = write_verdict_pictures(pictures, stem, one.part, one.verdict, detector)
                 told["pictures"] = [str(path) for path in paths]
             if report is not None:
-                page.append(report_row(one.part, one.verdict, detector, scale))
+                page.append(report_row(one.part, one.verdict, detector, scale, taught=one.taught))
             if sheet is not None:
                 cards.add(one.part, one.verdict)
             if as_json:
@@ -115,15 +116,19 @@ def score(
     if as_json:
         emit_json({"model": str(model), "alpha": alpha, "verdicts": rows, "failed": failed, "edited": edited})
     else:
-        warn(f"{one['key']} could not be judged: {one['error']['message']}" for one in failed)
-        if known:
+        for passed in failed:
+            hint = passed["error"]["hint"]
             warn(
-                [f"{known} of the parts were taught ([taught]): they lie nearer to themselves than any new part would"]
+                [
+                    f"{passed['key']} could not be judged: {passed['error']['message']}"
+                    + (f"\n  → {hint}" if hint else "")
+                ]
             )
+        if known:
+            warn([f"{known} of the parts were taught ([taught]): {TAUGHT_LIE_NEAR}"])
         if detector.calibration_parts < least:
             warn([
-                f"the model knows {detector.calibration_parts} complete parts, too few to reject any at {alpha:.1%} false alarms "
-                f"({least} needed): raise --alpha, or see `rakelight detect next {model} {dataset}`"
+                f"{too_few(detector.calibration_parts, alpha)}: raise --alpha, or see `rakelight detect next {model} {dataset}`"
             ])  # fmt: skip
     if rejected:
         ctx.exit(REJECTED)

@@ -98,6 +98,7 @@ def train(
         return
     assert output is not None
     drawing = None if ignore is None else IgnoreDrawing(ignore, SampleKey.parse(ignore_on) if ignore_on else None)
+    short = [] if parts is None or len(keys) >= parts else [_short(parts, len(keys), category, split)]
     with progress("teaching", quiet=as_json) as step:
         detector, warnings = teach_category(
             opened, category, keys, chosen, turns=not no_turns, device=device, ignore=drawing,
@@ -105,6 +106,7 @@ def train(
         )  # fmt: skip
         step("writing")
         model_file.save(detector, output, overwrite=overwrite)
+    warnings = [*short, *warnings]
     promise = conformal.promise(detector.calibration_parts, alpha)
     steps = next_steps(opened, detector, promise, output)
     if as_json:
@@ -129,6 +131,11 @@ def train(
     click.echo("Go on:")
     for line in steps:
         click.echo(f"  {line}")
+
+
+def _short(asked: int, there: int, category: str, split: str | None) -> str:
+    of = f" in the training part of split {split}" if split else ""
+    return f"--parts {asked}: there are only {there} good parts of {category}{of}; all of them were taught"
 
 
 @click.command("update")
@@ -158,11 +165,11 @@ def update(
       rakelight detect update models/knob parts --forget knob_cap/OK/S0007 -o models/knob2
     """
     from rakelight.dataset.layout import SampleKey
-    from rakelight.dataset.opened import OpenSample
     from rakelight.dataset.writer import Dataset
     from rakelight.detection import model_file
     from rakelight.errors import DatasetError
     from rakelight.folders import check_replaceable
+    from rakelight.pipeline.detect_names import named_sample
     from rakelight.pipeline.detect_teach import load_for, taught_part
 
     check_replaceable(output, overwrite=overwrite, marker=model_file.DOCUMENT)
@@ -187,7 +194,7 @@ def update(
     with progress("updating", quiet=as_json) as step:
         for key in forget:
             detector = detector.forget(key)
-        opened_samples = [OpenSample(opened.root, key) for key in keys]
+        opened_samples = [named_sample(opened, key) for key in keys]
         parts = [load_for(detector, sample) for sample in opened_samples]
         taught = [taught_part(s, part) for s, part in zip(opened_samples, parts, strict=True)]
         detector = detector.update(parts, taught, progress=lambda name, d, n: step(f"{name} {d}/{n}"))

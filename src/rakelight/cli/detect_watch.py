@@ -79,6 +79,8 @@ def watch(**told: Any) -> None:
     taken for bad parts. It remembers from run to run; after cleaning, start once with --reset-drift. A changed model starts
     it anew.
 
+    Samples that are relabelled, replaced or rebuilt after they were seen are not judged again: `rakelight detect score` does.
+
     Ctrl-C ends, and tells what was judged. Exit code 0, also with rejected parts (they are in the lines).
     """
     chosen = _Chosen(**told)
@@ -145,7 +147,7 @@ class _Watch:
         self.begun: Station | None = None
         self.log: LineLog | None = None
         self.senders: list[LineSender] = []
-        self.ended = "count"
+        self.ended, self.why = "count", ""
         self._alarm: tuple[str, tuple[str, ...]] = ("steady", ())
         # what may be mistyped first, before anything slow
         self._connect = None if chosen.tcp is None else parse_address(chosen.tcp)
@@ -164,8 +166,8 @@ class _Watch:
                 self.ended = "stopped" if self.stop.is_set() or self.o.timeout_s is None else "timeout"
         except (Cancelled, KeyboardInterrupt):
             self.ended = "stopped"
-        except BaseException:
-            self.ended = "failed"
+        except BaseException as error:
+            self.ended, self.why = "failed", str(error) or type(error).__name__
             raise
         finally:
             if self.begun is not None:
@@ -297,7 +299,7 @@ class _Watch:
         self._alarm = now
 
     def _sum_up(self) -> None:
-        summary = self.station.summary(self.ended)
+        summary = self.station.summary(self.ended) | ({"why": self.why} if self.why else {})
         delivery = [sender.close() for sender in self.senders]
         self._notes()
         for name in ("sent", "lost", "waiting"):
@@ -310,7 +312,7 @@ class _Watch:
         ms, drift = summary["cycle_ms"], summary["drift"]
         click.echo(
             f"{summary['parts']} parts judged, {summary['rejected']} rejected, {summary['errors']} errors "
-            f"({_ENDED.get(self.ended, self.ended)})"
+            f"({_ENDED.get(self.ended, self.ended)}{f': {self.why}' if self.why else ''})"
         )
         if ms["median"] is not None:
             spread = ", ".join(f"{name} {ms[name] / 1e3:.2f} s" for name in ("median", "p95", "max"))
@@ -323,6 +325,15 @@ class _Watch:
             click.echo(
                 f"{host}:{port}: {told['sent']} lines sent, {told['lost']} lost, {told['waiting']} not delivered"
             )
+        if missed := summary["lines_lost"] + summary["lines_waiting"]:
+            warn([self._where_kept(missed)])
+
+    def _where_kept(self, missed: int) -> str:
+        """Where the lines are that no peer took."""
+        if self.log is None:
+            return f"{missed} lines reached no peer and are kept nowhere; --log FILE keeps every line"
+        upto = ", up to what ended the watch" if self.ended == "failed" else ""
+        return f"{missed} lines reached no peer; {self.log.path} has them{upto}"
 
     # ------------------------------------------------------------------------------------------ small things
     @property
@@ -335,7 +346,11 @@ class _Watch:
         return self.stop.wait(seconds) if seconds > 0 else self.stop.is_set()
 
     def _notes(self) -> None:
-        warn(note for sender in self.senders for note in sender.notes())
+        for note in (note for sender in self.senders for note in sender.notes()):
+            if note.warning:
+                warn([note.text])
+            else:
+                self._say(note.text)
 
     def _say(self, text: str) -> None:
         """On standard error, so that standard output holds verdicts alone."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rakelight.dataset.writer import Dataset
+from rakelight.detection.conformal import needed_parts
 from rakelight.detection.detector import Detector
 from rakelight.detection.methods import Method
 from rakelight.detection.metrics.areas import FloatArray, Steps
@@ -20,7 +21,9 @@ from rakelight.errors import DatasetError, RakelightError
 from rakelight.pipeline.detect_configurations import Configuration
 from rakelight.pipeline.detect_evaluate import Tested, part_score, tested
 from rakelight.pipeline.detect_holdout import Chooser, Chosen
+from rakelight.pipeline.detect_names import check_category
 from rakelight.pipeline.detect_teach import teach_category
+from rakelight.pipeline.levels import too_few
 from rakelight.pipeline.thinned_sample import opener
 
 Progress = Callable[[str, int, int], None]
@@ -31,21 +34,29 @@ _CORNERS = 200  # of a curve that is kept
 
 @dataclass
 class Counts:
-    """Of one configuration and product: verdicts by label, and modalities named (of rejected and of defective parts)."""
+    """Of one configuration and product: verdicts by label, modalities named (of rejected and of defective parts), and how
+    many could not be rejected whatever their score (``undecided``: too few good parts in the calibration)."""
 
     tested: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     seen_by: dict[str, Counter[str]] = field(default_factory=dict)
+    undecided: Counter[str] = field(default_factory=Counter)
 
     def add(self, one: Tested) -> None:
         self.tested[one.label] += 1
         self.rejected[one.label] += one.verdict.judgement.rejected
+        self.undecided[one.label] += not np.isfinite(one.verdict.judgement.threshold)
         if one.defective or one.verdict.judgement.rejected:
             self.seen_by.setdefault(one.label, Counter())[one.verdict.seen_by] += 1
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            label: {"tested": n, "rejected": self.rejected[label], "seen_by": dict(self.seen_by.get(label, {}))}
+            label: {
+                "tested": n,
+                "rejected": self.rejected[label],
+                "undecided": self.undecided[label],
+                "seen_by": dict(self.seen_by.get(label, {})),
+            }
             for label, n in sorted(self.tested.items())
         }
 
@@ -214,21 +225,22 @@ class _Run:
             counts.add(one)
             self.watch(configuration, category, detector, one)
             started = time.perf_counter()
+        if detector.calibration_parts < needed_parts(self.alpha):
+            told = f"{category}: {too_few(detector.calibration_parts, self.alpha)}; AUROC and its like do not depend on the level"
+            self.notes += [told] * (told not in self.notes)  # of many configurations it is said once
         return counts
 
 
 def _known(dataset: Dataset, categories: Sequence[str]) -> list[str]:
-    there = dataset.categories()
-    wanted = list(dict.fromkeys(categories)) or list(there)
-    unknown = [c for c in wanted if c not in there]
-    if unknown or not wanted:
+    wanted = list(dict.fromkeys(categories)) or list(dataset.categories())
+    if not wanted:
         raise DatasetError(
-            f"{dataset.root} has no category {unknown[0]!r}; it has: {', '.join(there) or 'none'}"
-            if unknown
-            else f"{dataset.root} has no samples yet: there is nothing to evaluate",
-            hint="`rakelight dataset stats` lists categories and counts their parts",
+            f"{dataset.root} has no samples yet: there is nothing to evaluate",
+            hint="add parts with `rakelight dataset add`",
             code="detect.no_category",
         )
+    for category in wanted:
+        check_category(dataset, category)
     return wanted
 
 

@@ -21,7 +21,7 @@ LAYOUTS = (PLAIN, *PAPERS, "ablation")
 THINNER = 4  # times fewer points in Table 4
 NAMES = {"rgb": "RGB", "ps": "Pseudo-3D", "xyz": "3D"}
 _WORDS = {
-    "efficientnet-lite0": "EfficientNet-lite0", "efficientnet-lite0-relief": "EfficientNet-lite0 of their relief",
+    "efficientnet-lite0": "EfficientNet-lite0", "efficientnet-lite0-relief": "EfficientNet-lite0",
     "fpfh": "FPFH", "point-mae": "Point-MAE", "vit-b8-dino": "DINO ViT-B/8", "vit-s8-dino": "DINO ViT-S/8",
     "vit-s14-dinov2": "DINOv2 ViT-S/14",
 }  # fmt: skip
@@ -202,10 +202,16 @@ def _ablation(make: _Maker, notes: tuple[str, ...]) -> Layout:
 
 def _features_note(features: Mapping[Modality, str]) -> str:
     words = {m: _WORDS.get(f, f) for m, f in features.items()}
-    pictures = words["rgb"] if words["rgb"] == words["ps"] else f"{words['rgb']} (RGB), {words['ps']} (pseudo-3D)"
+    pictures = (
+        f"{words['rgb']} for pictures"
+        if words["rgb"] == words["ps"]
+        else f"{words['rgb']} for RGB, {words['ps']} for pseudo-3D"
+    )
+    points = "the relief of the points" if features["xyz"].endswith("-relief") else "points"
+    points = f"and for {points}" if {*words.values()} == {words["xyz"]} else f"and {words['xyz']} for {points}"
     same = dict(features) == dict(PAPER)
     return (
-        f"Features: {pictures} of pictures, {words['xyz']} of points{', as in the paper' if same else ', not those of the paper'}. "
+        f"Features: {pictures} {points}{', as in the paper' if same else ', not those of the paper'}. "
         "Products, parts and splits are not the paper's: its figures are no yardstick for these."
     )
 

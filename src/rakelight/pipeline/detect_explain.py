@@ -23,6 +23,7 @@ from rakelight.detection.neighbours import Floats
 from rakelight.detection.parts import Part
 from rakelight.errors import DatasetError
 from rakelight.pipeline.capture_facts import sample_statistics
+from rakelight.pipeline.detect_names import named_sample
 from rakelight.pipeline.detect_teach import knows, load_for, sample_hash
 from rakelight.pipeline.heat_scale import STANDS_OUT, heat_scale, own_map, region_at
 
@@ -118,7 +119,7 @@ def explain(
     DatasetError, ModelError
         As loading and :meth:`Detector.score` do.
     """
-    sample, cache = OpenSample(dataset.root, key), MaskCache()
+    sample, cache = named_sample(dataset, key), MaskCache()
     part, native = load_for(detector, sample, cache), read_native(sample)
     verdict = detector.score(part, alpha=alpha, device=device)
     columns = tuple(detector.names.index(name) for name in verdict.judgement.banks)

@@ -12,6 +12,7 @@ from rakelight.detection.foreground import MaskCache
 from rakelight.detection.next_part import Candidate, farthest_first
 from rakelight.detection.parts import Part
 from rakelight.errors import DatasetError
+from rakelight.pipeline.detect_names import named_sample
 from rakelight.pipeline.detect_teach import knows, load_for
 
 Progress = Callable[[int, int], None]
@@ -39,7 +40,7 @@ def next_parts(
         )
     taught = {part.key for part in detector.parts}
     among = list(keys) or [s.key for s in open_samples(dataset.root, detector.category) if s.key.is_ok]
-    left = [str(key) for key in among if str(key) not in taught and not knows(detector, OpenSample(dataset.root, key))]
+    left = [str(key) for key in among if str(key) not in taught and not knows(detector, named_sample(dataset, key))]
     if not left:
         raise DatasetError(
             f"all {len(among)} good parts of {detector.category} in {dataset.root} are taught already",

@@ -21,11 +21,13 @@ from rakelight.detection.parts import Part
 from rakelight.errors import InputError
 from rakelight.pipeline.heat_scale import UNIT, HeatScale, Rgb
 from rakelight.pipeline.html_page import absent, esc, facts, figure, grid, page, section, sentences, table
+from rakelight.pipeline.levels import too_few
 from rakelight.pipeline.svg_figure import nice, significant
 from rakelight.pipeline.svg_histograms import histogram
 from rakelight.pipeline.verdict_pictures import heat_picture, legend, plain_picture
 from rakelight.pipeline.verdict_text import NAMES, verdict_dict
 
+TAUGHT_LIE_NEAR = "they lie nearer to themselves than any new part would"
 _SIDE, _QUALITY = 150, 80  # of a small picture
 _BINS, _BEYOND = (
     24,
@@ -35,6 +37,7 @@ _STYLE = """
 .parts td { padding: 5px 12px 5px 0; vertical-align: middle; } .parts img { display: block; width: 150px; height: 150px; }
 .parts td.mark { white-space: nowrap; font-weight: bold; } .mark.bad { color: #b34f00; } .mark.good { color: #007a59; }
 .wrong { font-weight: normal; display: block; color: #1a1a1a; background: #ffe08a; padding: 0 5px; margin-top: 3px; }
+.taught { font-weight: normal; display: block; color: #555; } .mark.open { color: #555; font-weight: normal; }
 td.w, th.w { white-space: nowrap; } .legend { width: 420px; max-width: 100%; display: block; margin: 6px 0 12px; }
 """
 _FIGURES = {
@@ -51,30 +54,44 @@ _FIGURES = {
 @dataclass(frozen=True)
 class ReportRow:
     """One part of the page: the verdict as plain data (:func:`rakelight.pipeline.verdict_text.verdict_dict`), the truth
-    (``defective``; None where nobody knows), and JPEGs of the part as it is and under its heat."""
+    (``defective``; None where nobody knows), JPEGs of the part as it is and under its heat, and whether it was ``taught``."""
 
     category: str
     verdict: Mapping[str, Any]
     defective: bool | None
     plain: bytes
     heat: bytes
+    taught: bool = False
+
+    @property
+    def decided(self) -> bool:
+        """Whether the part could have been rejected: its calibration has parts enough for a threshold."""
+        return self.verdict["threshold"] is not None
 
     @property
     def outcome(self) -> str:
         """``"missed"`` or ``"false alarm"`` where the verdict is wrong, else ``""``."""
-        if self.defective is None or self.defective == self.verdict["rejected"]:
+        if self.defective is None or not self.decided or self.defective == self.verdict["rejected"]:
             return ""
         return "missed" if self.defective else "false alarm"
 
 
 def report_row(
-    part: Part, verdict: Verdict, detector: Detector, scale: HeatScale, *, defective: bool | None = None
+    part: Part,
+    verdict: Verdict,
+    detector: Detector,
+    scale: HeatScale,
+    *,
+    defective: bool | None = None,
+    taught: bool = False,
 ) -> ReportRow:
     """The row of a part that was judged; both pictures are of the modality that sees most."""
     shown = verdict.seen_by if verdict.seen_by in part.available else sorted(part.available)[0]
     plain = _jpeg(plain_picture(part, shown))
     heat = _jpeg(heat_picture(part, verdict, shown, scale))
-    return ReportRow(detector.category, verdict_dict(part, verdict, detector.method, scale), defective, plain, heat)
+    return ReportRow(
+        detector.category, verdict_dict(part, verdict, detector.method, scale), defective, plain, heat, taught
+    )
 
 
 def report_page(
@@ -116,7 +133,8 @@ def report_page(
     """
     if not rows:
         raise InputError("the report has no parts; at least 1 is needed", code="detect.report_empty")
-    body = [f"<h1>{esc(title)}</h1>", f"<p>{esc(_summary(rows))}</p>"]
+    alpha = next((one.alpha for one in (promises or {}).values()), None)
+    body = [f"<h1>{esc(title)}</h1>", f"<p>{esc(summary(rows, alpha))}</p>"]
     body += above
     if evaluation is not None:
         body.append(section("Figures", _evaluation(evaluation)))
@@ -128,7 +146,7 @@ def report_page(
         name = category or "Parts"
         more = list((extra or {}).get(category, ()))
         drawn = [part for part in more if part.startswith("<figure")]
-        content = [f"<p>{esc(_summary(own))}</p>", grid([_scores(own, name), *drawn])]
+        content = [f"<p>{esc(summary(own, alpha))}</p>", grid([_scores(own, name), *drawn])]
         content += [part for part in more if part not in drawn]
         if promises and category in promises:
             content.append(sentences(list(promises[category].sentences), ""))
@@ -181,8 +199,9 @@ def _column(head: str) -> str:
 
 def _part(row: ReportRow) -> str:
     verdict = row.verdict
-    word, kind = ("reject", "bad") if verdict["rejected"] else ("OK", "good")
+    word, kind = ("reject", "bad") if verdict["rejected"] else ("OK", "good") if row.decided else ("no verdict", "open")
     wrong = f'<span class="wrong">{esc(row.outcome)}</span>' if row.outcome else ""
+    wrong += '<span class="taught">taught</span>' if row.taught else ""
     said = str(verdict["reason"]).split(": ", 1)[-1]
     key = str(verdict["key"])
     pictures = "".join(
@@ -195,22 +214,49 @@ def _part(row: ReportRow) -> str:
     )
 
 
-def _summary(rows: Sequence[ReportRow]) -> str:
+def summary(rows: Sequence[ReportRow], alpha: float | None = None) -> str:
+    """What it comes to, in words; taught parts are counted apart, and so are those that no score could have had rejected."""
+    new, taught = [row for row in rows if not row.taught], [row for row in rows if row.taught]
+    words = [_counted(new, alpha)] if new else []
+    if taught:
+        rejected = sum(bool(row.verdict["rejected"]) for row in taught)
+        words.append(
+            f"{_parts_of(len(taught), 'more ' if new else '')} had been taught ({rejected} rejected): {TAUGHT_LIE_NEAR}."
+        )
+    if any(row.decided and row.verdict["provisional"] for row in rows):
+        words.append("The threshold is provisional.")
+    return " ".join(words)
+
+
+def _counted(rows: Sequence[ReportRow], alpha: float | None) -> str:
+    decided = [row for row in rows if row.decided]
+    stuck = [row.verdict["calibration_parts"] for row in rows if not row.decided]
+    if not decided:
+        return f"{_parts_of(len(rows))}, none of which can be rejected: {too_few(max(stuck), alpha)}."
     rejected = sum(bool(row.verdict["rejected"]) for row in rows)
-    words = f"{len(rows)} part{'s' * (len(rows) != 1)}: {rejected} rejected, {len(rows) - rejected} accepted."
-    if any(row.defective is not None for row in rows):
-        outcomes = [row.outcome for row in rows]
-        good = sum(row.defective is False for row in rows)
-        bad = sum(row.defective is True for row in rows)
+    words = f"{_parts_of(len(rows))}: {rejected} rejected, {len(rows) - rejected} accepted."
+    if any(row.defective is not None for row in decided):
+        outcomes = [row.outcome for row in decided]
+        good = sum(row.defective is False for row in decided)
+        bad = sum(row.defective is True for row in decided)
         words += f" {outcomes.count('missed')} of {bad} defective parts missed, "
         words += f"{outcomes.count('false alarm')} of {good} good parts rejected by mistake."
-    if any(row.verdict["provisional"] for row in rows):
-        words += " The threshold is provisional."
+    if stuck:
+        words += f" Of these parts {len(stuck)} cannot be rejected, whatever their score: {too_few(max(stuck), alpha)}."
     return words
+
+
+def _parts_of(count: int, more: str = "") -> str:
+    return f"{count} {more}part{'s' * (count != 1)}"
 
 
 def _scores(rows: Sequence[ReportRow], name: str) -> str:
     """The histogram of scores with the threshold; parts that lack modalities may have thresholds of their own."""
+    taught = [row.verdict["score"] for row in rows if row.taught]
+    words = [f"Score in {UNIT}."]
+    if taught:
+        words.append("All of taught parts." if len(taught) == len(rows) else f"Without the {len(taught)} taught.")
+    rows = [row for row in rows if not row.taught] or rows
     groups = {"good": False, "defective": True, "not known": None}
     series = {word: [row.verdict["score"] for row in rows if row.defective is truth] for word, truth in groups.items()}
     series = {word: values for word, values in series.items() if values}
@@ -220,7 +266,6 @@ def _scores(rows: Sequence[ReportRow], name: str) -> str:
     low, high = min([0.0, *scores]), max([1.0, *scores])
     if limit is not None:
         high = max(min(high, _BEYOND * max(limit, 1.0)), 1.2 * limit)
-    words = [f"Score in {UNIT}."]
     if limit is not None:
         words.append(f"Dashed: threshold {significant(limit)}.")
     elif limits:

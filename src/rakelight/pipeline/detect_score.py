@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rakelight.dataset.layout import SampleKey
-from rakelight.dataset.opened import OpenSample, open_samples
+from rakelight.dataset.opened import open_samples
 from rakelight.dataset.writer import Dataset
 from rakelight.detection.detector import Detector, Verdict
 from rakelight.detection.foreground import MaskCache
 from rakelight.detection.parts import Part
 from rakelight.errors import DatasetError, ModelError
+from rakelight.pipeline.detect_names import check_category, check_labels, named_sample
 from rakelight.pipeline.detect_teach import knows, load_for
 from rakelight.pipeline.heat_scale import HeatScale, Rgb
 from rakelight.pipeline.verdict_sheets import Card, card, parts_sheet
@@ -36,16 +37,19 @@ def keys_of(
 ) -> list[SampleKey]:
     """The samples named, each once, or all of a product; of these only those with one of ``labels``, if there are any.
 
-    Raises :class:`DatasetError`: ``dataset.key_invalid``; ``detect.no_sample`` if none is left.
+    Raises :class:`DatasetError`: ``dataset.key_invalid``; ``detect.no_category``; ``detect.no_sample`` for a label that is not
+    there, or if none is left.
     """
     named = list(dict.fromkeys(SampleKey.parse(name) for name in samples))
+    if not named:
+        check_category(dataset, category)
+        check_labels(dataset, category, labels)
     keys = named or [s.key for s in open_samples(dataset.root, category)]
     chosen = [key for key in keys if not labels or key.label in labels]
     if not chosen:
-        wanted = f" labelled {', '.join(labels)}" if labels else ""
         raise DatasetError(
-            f"{dataset.root} has no sample of {category!r}{wanted}",
-            hint="see `rakelight dataset show`",
+            f"none of the {len(keys)} samples named is labelled {', '.join(labels)}",
+            hint="leave out --label, or name other samples",
             code="detect.no_sample",
         )
     return chosen
@@ -68,7 +72,7 @@ def judged(
     for done, key in enumerate(keys):
         progress(done, len(keys))
         try:
-            sample = OpenSample(dataset.root, key)
+            sample = named_sample(dataset, key)
             part = load_for(detector, sample, cache)
             verdict = detector.score(part, alpha=alpha, device=device)
             yield Judged(key, part, verdict, taught=knows(detector, sample))

@@ -24,6 +24,7 @@ MEAN = "mean"
 INTERVALS = "In brackets: 95 % intervals over parts (bootstrap)."
 _WHOLE = "P-AUROC is over whole pictures, as in the paper; on most of them it is background that lifts it."
 _NOTHING = "–"
+_UNDECIDED = "none can be rejected"
 _NARROW = 0.1  # an interval below it is told to three digits
 
 
@@ -116,8 +117,12 @@ def _plain(layout: Layout, found: Comparison, figures: tuple[str, ...]) -> list[
         tables.append(replace(table, notes=tuple(notes)))
     rows = tuple((Cell(product), *(_verdicts(found, e.name, product) for e in entries)) for product in found.products)
     title = f"Verdicts at a false-alarm level of {found.alpha:g}"
-    note = "Good parts rejected by mistake, and defective parts missed."
-    return [*tables, Table("verdicts", title, heads, rows, (note,))]
+    notes = ["Good parts rejected by mistake, and defective parts missed."]
+    if any(cell.words == _UNDECIDED for row in rows for cell in row):
+        notes.append(
+            f"{_UNDECIDED.capitalize()}: so few good parts were taught that at this level no score is high enough."
+        )
+    return [*tables, Table("verdicts", title, heads, rows, tuple(notes))]
 
 
 def _by_product(layout: Layout, found: Comparison, figures: tuple[str, ...]) -> Table:
@@ -233,8 +238,11 @@ def _verdicts(found: Comparison, name: str, product: str) -> Cell:
     counts = found.counts.get(name, {}).get(product)
     if counts is None:
         return Cell("not run")
-    good, wrong = counts.tested[OK], counts.rejected[OK]
-    bad = counts.tested.total() - good
+    decided = counts.tested - counts.undecided
+    if not decided.total():
+        return Cell(_UNDECIDED)
+    good, wrong = decided[OK], counts.rejected[OK]
+    bad = decided.total() - good
     missed = bad - (counts.rejected.total() - wrong)
     return Cell(f"{wrong} of {good} good, {missed} of {bad} missed")
 

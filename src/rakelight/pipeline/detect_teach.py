@@ -29,6 +29,7 @@ from rakelight.detection.teaching import teach
 from rakelight.errors import DatasetError
 from rakelight.files import canonical_json, sha256_bytes
 from rakelight.pipeline.capture_facts import sample_statistics
+from rakelight.pipeline.detect_names import check_category
 from rakelight.pipeline.heat_scale import Rgb
 from rakelight.pipeline.ignore_drawing import IgnoreDrawing
 from rakelight.pipeline.thinned_sample import Opener
@@ -42,8 +43,10 @@ def good_keys(
 ) -> list[SampleKey]:
     """The good parts to teach: those of the split's training part (``official`` if there is one), else all.
 
-    ``limit`` takes the first so many. Raises :class:`DatasetError` (``detect.no_good_parts``) if there is none.
+    ``limit`` takes the first so many. Raises :class:`DatasetError`: ``detect.no_category``; ``detect.no_good_parts`` if there
+    is none.
     """
+    check_category(dataset, category)
     keys = [s.key for s in open_samples(dataset.root, category) if s.key.is_ok]
     subsets = subset_of(dataset, split)
     if subsets is not None:

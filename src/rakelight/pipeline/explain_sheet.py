@@ -44,8 +44,9 @@ _PATCH = (255, 221, 51)
 def explanation_sheet(found: Explanation, *, width: int = 360) -> Rgb:
     """(H, W, 3) uint8, a column a modality, each picture ``width`` pixels wide.
 
-    Rows: the verdict over the whole part; its strangest place, larger; the same under what this modality alone says; the good
-    part whose patch is most like it, at the same place, and that patch (yellow corners) in an inset if it lies elsewhere.
+    Rows: the verdict (of all modalities together) over the whole part; its strangest place, larger; the same under what this
+    modality alone says; the good part whose patch is most like it, at the same place, and that patch (yellow corners) in an
+    inset if it lies elsewhere.
     """
     part, verdict, detector = found.part, found.verdict, found.detector
     scale, judged = heat_scale(detector), verdict.judgement
@@ -53,9 +54,11 @@ def explanation_sheet(found: Explanation, *, width: int = 360) -> Rgb:
     sights = {sight.modality: sight for sight in found.sights}
     panels = [
         Panel(
-            NAMES[m],
+            f"Verdict over {NAMES[m]}",
             with_legend(_square(heat_picture(part, verdict, m, scale), width), scale),
-            sight_words(found, sights[m]) if m in sights else "judged together with other modalities only",
+            f"{NAMES[m]} alone: {sight_words(found, sights[m])}"
+            if m in sights
+            else f"{NAMES[m]}: judged with others only",
         )
         for m in shown
     ]
@@ -67,6 +70,7 @@ def explanation_sheet(found: Explanation, *, width: int = 360) -> Rgb:
         f"Weight in the score: {share_words(found)}.",
         f"Pose: {pose_words(found)}.",
         *(f"WARNING: {text}." for text in warnings_of(found)),
+        *(["First row: the heat of the verdict, of all modalities together, over each picture."] * (len(shown) > 1)),
         f"Colours: {UNIT}, fixed by the calibration, the same for every part. White: around the peak, beyond "
         f"{100 * LIMIT_SHARE:g} % of good parts' pixels."
         + (" Blue: marked as defective." if part.defect is not None and part.defect.any() else "")
@@ -123,7 +127,7 @@ def score_strip(found: Explanation, width: int) -> Rgb:
     if math.isfinite(limit):
         draw.line((x(limit), middle - 16, x(limit), middle + 16), fill=_TEXT, width=2)
     at, colour = x(judged.score), REJECTED if judged.rejected else ACCEPTED
-    beyond = ">" * (judged.score > high)
+    beyond = ", beyond the axis" * (judged.score > high)
     draw.polygon([(at, middle - 3), (at - 8, middle - 18), (at + 8, middle - 18)], fill=colour)
     anchor = "mb" if left + 60 < at < right - 60 else "rb" if at > left + 60 else "lb"
     draw.text((at, middle - 20), f"{judged.score:.1f}{beyond}", fill=_TEXT, font=font, anchor=anchor)
@@ -183,7 +187,9 @@ def _heated(
     bank = shown_banks(found.detector, found.part).get(modality)
     if bank is None or len(bank.of) > 1 or bank.swapped or bank.name not in found.verdict.scored.maps:
         return Panel(
-            "Under heat", with_legend(heat_picture(near, strange, modality, scale, zoom=1), scale), "all together"
+            "Under heat",
+            with_legend(heat_picture(near, strange, modality, scale, zoom=1), scale),
+            "the verdict, of all modalities together",
         )
     own = heat_scale(found.detector, [bank.name])
     values = close_map(own_map(found.detector, found.verdict, bank.name), middle, side, near.size)
@@ -215,7 +221,7 @@ def _nearest(
 def _close_words(found: Explanation, side: float, contrast: _Contrast) -> str:
     pitch = found.part.facts.get("pitch_mm")
     said = f"{side:.0f} working pixels wide" if pitch is None else f"{side * float(pitch):.1f} mm wide"
-    return said + (f", contrast x {contrast.gain:g}" if contrast.gain > 1 else "")
+    return said + (f", contrast × {contrast.gain:g}" if contrast.gain > 1 else "")
 
 
 def _marked(picture: Rgb, found: Explanation, side: float) -> Rgb:

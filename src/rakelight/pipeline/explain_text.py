@@ -12,12 +12,13 @@ from rakelight.detection import conformal
 from rakelight.detection._geometry import scale_of
 from rakelight.pipeline.detect_explain import Explanation, Match, Sight
 from rakelight.pipeline.heat_scale import UNIT, heat_scale
-from rakelight.pipeline.verdict_text import NAMES, explanation, native_position, place, times, verdict_dict
+from rakelight.pipeline.verdict_text import NAMES, NONE_ABOVE, explanation, native_position, place, times, verdict_dict
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _WIDTH = 44  # columns of the text histogram
 _FINE_P = 0.01
-_BEYOND = 3.0  # times the span of good parts and threshold, at which its axis ends
+_BEYOND = 10.0  # times the span of good parts and threshold, at which its axis ends
+_MARGIN = 0.05  # of the axis beyond the highest score on it
 
 
 def explanation_dict(found: Explanation) -> dict[str, Any]:
@@ -113,6 +114,8 @@ def p_words(found: Explanation) -> str:
 
 def share_words(found: Explanation) -> str:
     """Which banks the score comes from."""
+    if not any(one.share for one in found.verdict.judgement.contributions.values()):
+        return NONE_ABOVE
     of = {bank.name: bank.of for bank in found.detector.method.banks}
     said = sorted(found.verdict.judgement.contributions.items(), key=lambda item: -item[1].share)
     return ", ".join(f"{' with '.join(NAMES[m] for m in of[name])} {100 * one.share:.0f} %" for name, one in said)
@@ -123,7 +126,7 @@ def sight_words(found: Explanation, sight: Sight) -> str:
     if not math.isfinite(sight.excess):
         return "measured nothing"
     if not sight.stands_out:
-        return f"nothing unusual (its strangest spot: {sight.excess:+.1f} x the spread of good parts)"
+        return f"nothing unusual (its strangest spot: {sight.excess:+.1f} × the spread of good parts)"
     u, v = native_position(found.part, sight.peak)
     area = area_mm2(found, sight.region)
     size = "" if not sight.region else f", {area:.2f} mm²" if area is not None else f", {sight.region} working pixels"
@@ -214,7 +217,7 @@ def axis(found: Explanation) -> tuple[float, float, float]:
     low = min(float(judged[0]), score)
     known = max(float(judged[-1]), limit if math.isfinite(limit) else -math.inf)
     high = min(max(known, score), known + _BEYOND * max(known - float(judged[0]), 1.0))
-    return low, max(high, low + 1.0), limit
+    return low, max(high + _MARGIN * (high - low) if score <= high else high, low + 1.0), limit
 
 
 def _higher(found: Explanation) -> int:
@@ -230,11 +233,14 @@ def _bank_lines(found: Explanation) -> list[str]:
         kind = "+".join(NAMES[m] for m in spec.of) + (", swapped" if spec.swapped else "")
         cells = f"{said.score:.2f}", f"{usual:.2f}", f"{said.z:.1f}", f"{said.p_value:.2g}", f"{100 * said.share:.0f} %"
         rows.append((name, kind, *cells))
+    if share_words(found) == NONE_ABOVE:
+        rows = [(*row[:-1], row[-1] if row is rows[0] else "–") for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
+    lines = [
         "  "
         + "  ".join(
             cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
     ]
+    return lines if share_words(found) != NONE_ABOVE else [*lines, f"  {NONE_ABOVE}"]

@@ -14,6 +14,7 @@ from rakelight.dataset.layout import SampleKey
 from rakelight.detection.ignore import check_ignore, ignore_from_sample, read_ignore
 from rakelight.detection.parts import Part
 from rakelight.detection.registration import Template
+from rakelight.errors import DatasetError
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,13 @@ class IgnoreDrawing:
     on: SampleKey | None = None
 
     def read(self) -> NDArray[np.bool_]:
-        """(H, W) as drawn; :class:`DatasetError` where it cannot be read, or is not square but must be."""
+        """(H, W) as drawn; :class:`DatasetError` where it is missing, cannot be read, or is not square but must be."""
+        if not self.path.exists():
+            raise DatasetError(
+                f"the ignore mask {self.path} does not exist",
+                hint="correct its name; `rakelight detect train … --show-frame FILE.png` writes the picture to draw one on",
+                code="image.missing",
+            )
         if self.on is None:
             return read_ignore(self.path)
         drawn = images.read_image(self.path)

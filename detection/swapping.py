@@ -16,7 +16,8 @@ block is exchanged, once: the paper has the spatial exchange contained in the wh
 
 The same indices serve training and test: they are drawn once and stored with the model.
 
-Which of them matters little. Means over three simulated products, 20 good parts of each taught and 28 tested, embedded features:
+Which of them matters little. Means over three simulated products, 20 good parts of each taught and 28 tested, EfficientNet-lite0
+for pictures and FPFH for points:
 
     swapping    I-AUROC   P-AUROC inside   AUPRO@0.3   AUPRO@0.01
     blend       0.965     0.968            0.986       0.685

@@ -54,7 +54,11 @@ _ENDED = {"count": "as many parts as asked for", "timeout": "no part came for th
 @click.option("--tcp-listen", metavar="[HOST:]PORT", help="Send the JSON lines to whoever connects to this port "
               "(on all network interfaces unless HOST is given).")  # fmt: skip
 @click.option("--pictures", type=_PATH, help="Folder for every part's heat maps and sheet (about half a second each).")
-@click.option("--drift-file", type=_PATH, help="Where the drift monitor is kept.  [default: MODEL.drift.json]")
+@click.option(
+    "--drift-file",
+    type=_PATH,
+    help="Where the drift monitor is kept; two stations with one model need one each.  [default: MODEL.drift.json]",
+)
 @click.option("--reset-drift", is_flag=True, help="Forget the drift seen so far: the lamp is clean again.")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON line a part, and one for the summary.")

@@ -170,18 +170,12 @@ def update(
     from rakelight.errors import DatasetError
     from rakelight.folders import check_replaceable
     from rakelight.pipeline.detect_names import named_sample
-    from rakelight.pipeline.detect_teach import load_for, taught_part
+    from rakelight.pipeline.detect_teach import check_good, load_for, taught_part
 
     check_replaceable(output, overwrite=overwrite, marker=model_file.DOCUMENT)
     opened, detector = Dataset.open(dataset), model_file.load(model, device=device)
     keys = list(dict.fromkeys(SampleKey.parse(name) for name in samples))
-    bad = [key for key in keys if not key.is_ok]
-    if bad:
-        raise DatasetError(
-            f"{bad[0]} is labelled {bad[0].label}; only good parts are taught",
-            hint="relabel it first if it is good: rakelight dataset relabel",
-            code="detect.not_good",
-        )
+    check_good(keys)
     others = [key for key in keys if detector.category and key.category != detector.category]
     if others:
         raise DatasetError(

@@ -13,7 +13,7 @@ from rakelight.detection.next_part import Candidate, farthest_first
 from rakelight.detection.parts import Part
 from rakelight.errors import DatasetError
 from rakelight.pipeline.detect_names import named_sample
-from rakelight.pipeline.detect_teach import knows, load_for
+from rakelight.pipeline.detect_teach import check_good, knows, load_for
 
 Progress = Callable[[int, int], None]
 
@@ -31,13 +31,7 @@ def next_parts(
     Parts that the model knows are passed over. Raises :class:`DatasetError`: ``detect.not_good`` for a part that is labelled
     defective, ``detect.nothing_to_teach`` if none is left, and what loading raises.
     """
-    bad = [key for key in keys if not key.is_ok]
-    if bad:
-        raise DatasetError(
-            f"{bad[0]} is labelled {bad[0].label}; only good parts are taught",
-            hint="relabel it first if it is good: rakelight dataset relabel",
-            code="detect.not_good",
-        )
+    check_good(keys)
     taught = {part.key for part in detector.parts}
     among = list(keys) or [s.key for s in open_samples(dataset.root, detector.category) if s.key.is_ok]
     left = [str(key) for key in among if str(key) not in taught and not knows(detector, named_sample(dataset, key))]

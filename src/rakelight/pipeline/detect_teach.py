@@ -202,6 +202,17 @@ def edited_since(dataset: Dataset, detector: Detector) -> list[str]:
     return told
 
 
+def check_good(keys: Sequence[SampleKey]) -> None:
+    """Raise :class:`DatasetError` (``detect.not_good``) for a sample that is labelled defective: it is not to be taught."""
+    bad = [key for key in keys if not key.is_ok]
+    if bad:
+        raise DatasetError(
+            f"{bad[0]} is labelled {bad[0].label}; only good parts are taught",
+            hint="relabel it first if it is good: rakelight dataset relabel",
+            code="detect.not_good",
+        )
+
+
 def taught_part(sample: OpenSample, part: Part, number: int = -1) -> TaughtPart:
     """What a detector remembers of a part besides its features."""
     return TaughtPart(number, str(sample.key), sample_hash(sample), sample_statistics(sample), part.specimen)
